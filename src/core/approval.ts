@@ -1,0 +1,85 @@
+/** What an approval is about; a vote holds only for exactly this. */
+export interface Subject {
+  readonly run: string
+  readonly gate: string
+  readonly environment: string
+  readonly commit: string
+  readonly specDigest: string
+  /** `name=sha256:…`, sorted. */
+  readonly deliverables: readonly string[]
+}
+
+export type Answer = 'approve' | 'reject'
+
+/** The operator's rules for an environment's gate, as they were when the gate opened. */
+export interface GateRules {
+  /** Who may answer: people, and roles or groups resolved to people at the moment of a vote. */
+  readonly approvers: readonly string[]
+  /** How many different people must approve. At least 1. */
+  readonly quorum: number
+  /** People whose vote never counts: author and pusher of the change. */
+  readonly excluded: readonly string[]
+  /** Milliseconds since 1970; the gate is expired from then on. */
+  readonly expiresAt?: number
+}
+
+export type GateState = 'open' | 'approved' | 'rejected' | 'expired' | 'voided'
+
+export interface CountedVote {
+  readonly by: string
+  readonly answer: Answer
+}
+
+export type Verdict =
+  | { readonly kind: 'open'; readonly approvals: number; readonly missing: number }
+  | { readonly kind: 'approved' }
+  | { readonly kind: 'rejected'; readonly by: string }
+  | { readonly kind: 'expired' }
+
+/** The verdict over the votes that count, in the order they were given: one rejection rejects, one person counts once. */
+export function verdictOf(rules: GateRules, votes: readonly CountedVote[], now: number): Verdict {
+  const approvals = new Set<string>()
+  for (const vote of votes) {
+    if (vote.answer === 'reject') return { kind: 'rejected', by: vote.by }
+    approvals.add(vote.by)
+    if (approvals.size >= rules.quorum) return { kind: 'approved' }
+  }
+  if (rules.expiresAt !== undefined && now >= rules.expiresAt) return { kind: 'expired' }
+  return { kind: 'open', approvals: approvals.size, missing: rules.quorum - approvals.size }
+}
+
+export interface VoteFacts {
+  readonly state: GateState
+  readonly rules: GateRules
+  /** Whose token it carried; absent: no valid token, or one for another subject. */
+  readonly authenticated?: string
+  readonly claimedBy: string
+  readonly tokenProblem?: 'missing' | 'unknown' | 'used' | 'other_subject' | 'expired'
+  readonly trustSignals: boolean
+  readonly votes: readonly CountedVote[]
+  readonly answer: Answer
+  readonly now: number
+}
+
+/** Whether a vote counts, and if not the sentence that says why and what would. */
+export function judgeVote(facts: VoteFacts): { readonly counts: true; readonly by: string } | { readonly counts: false; readonly why: string } {
+  const no = (why: string) => ({ counts: false, why }) as const
+  if (facts.state !== 'open') return no(`the gate is ${facts.state}; no further vote is taken`)
+  if (facts.rules.expiresAt !== undefined && facts.now >= facts.rules.expiresAt) return no('the gate has expired')
+  const by = facts.authenticated ?? (facts.trustSignals ? facts.claimedBy : undefined)
+  if (by === undefined) return no(TOKEN_PROBLEMS[facts.tokenProblem ?? 'missing'])
+  if (facts.rules.excluded.includes(by)) return no(`${by} wrote or pushed this change and cannot approve it; another approver must`)
+  if (!facts.rules.approvers.includes(by)) {
+    return no(`${by} is not an approver of this environment; approvers: ${facts.rules.approvers.join(', ') || 'none'}`)
+  }
+  if (facts.votes.some((vote) => vote.by === by && vote.answer === facts.answer)) return no(`${by} has already voted; one person counts once`)
+  return { counts: true, by }
+}
+
+const TOKEN_PROBLEMS: Readonly<Record<NonNullable<VoteFacts['tokenProblem']>, string>> = {
+  missing: 'a signal alone proves nobody: ask for a vote token with `penstock vote-token RUN`, or vote by API or CLI',
+  unknown: 'the vote token is not one of ours; ask for a new one with `penstock vote-token RUN`',
+  used: 'the vote token was used before; each is good for one vote',
+  other_subject: 'the vote token was made for another commit, spec or deliverable; look at the run again and vote anew',
+  expired: 'the vote token has expired; ask for a new one',
+}

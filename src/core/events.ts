@@ -1,0 +1,94 @@
+import type { Outcome } from './outcome.ts'
+
+/**
+ * Every state change of a run, append-only, in order per run (`seq` from 1 without gaps). Type names are a contract:
+ * what others read carries `.v1`, and a change of meaning gets a new number.
+ */
+export type RunEvent =
+  | { readonly type: 'run.queued.v1'; readonly by: string; readonly reason: string }
+  | { readonly type: 'run.started.v1'; readonly try: number }
+  | { readonly type: 'run.finished.v1'; readonly try: number; readonly outcome: Outcome; readonly reason?: string }
+  | { readonly type: 'run.retried.v1'; readonly try: number; readonly by: string }
+  | { readonly type: 'run.cancel_requested.v1'; readonly by: string; readonly reason: string }
+  | { readonly type: 'stage.started.v1'; readonly stage: string; readonly attempt: number }
+  | {
+      readonly type: 'stage.finished.v1'
+      readonly stage: string
+      readonly attempt: number
+      readonly outcome: Outcome
+      readonly reason?: string
+    }
+  /** An earlier try's success stands; nothing was started. */
+  | { readonly type: 'stage.reused.v1'; readonly stage: string }
+  | { readonly type: 'job.started.v1'; readonly stage: string; readonly job: string; readonly attempt: number }
+  | {
+      readonly type: 'job.waiting.v1'
+      readonly stage: string
+      readonly job: string
+      readonly attempt: number
+      readonly waitingFor: Waiting
+    }
+  | {
+      readonly type: 'job.placed.v1'
+      readonly stage: string
+      readonly job: string
+      readonly attempt: number
+      readonly node: string
+      readonly service: string
+    }
+  | {
+      readonly type: 'step.started.v1'
+      readonly stage: string
+      readonly job: string
+      readonly attempt: number
+      readonly step: number
+      readonly name: string
+    }
+  | {
+      readonly type: 'step.finished.v1'
+      readonly stage: string
+      readonly job: string
+      readonly attempt: number
+      readonly step: number
+      readonly name: string
+      readonly outcome: Outcome
+      readonly exitCode?: number
+      readonly reason?: string
+    }
+  | {
+      readonly type: 'job.finished.v1'
+      readonly stage: string
+      readonly job: string
+      readonly attempt: number
+      readonly outcome: Outcome
+      readonly reason?: string
+    }
+  | { readonly type: 'deliverable.built.v1'; readonly name: string; readonly digest: string; readonly reference: string }
+  | { readonly type: 'environment.waiting.v1'; readonly environment: string; readonly waitingFor: Waiting }
+  | { readonly type: 'environment.acquired.v1'; readonly environment: string; readonly fence: number }
+  | { readonly type: 'environment.released.v1'; readonly environment: string }
+  | {
+      readonly type: 'deployment.recorded.v1'
+      readonly environment: string
+      readonly digest: string
+      readonly state: 'intended' | 'done' | 'failed' | 'unknown'
+    }
+  | { readonly type: 'gate.opened.v1'; readonly gate: string; readonly environment: string; readonly needs: string }
+  | {
+      readonly type: 'gate.voted.v1'
+      readonly gate: string
+      readonly by: string
+      readonly answer: 'approve' | 'reject'
+      readonly channel: string
+      readonly comment?: string
+      readonly counts: boolean
+      readonly why?: string
+    }
+  | { readonly type: 'gate.decided.v1'; readonly gate: string; readonly verdict: 'approved' | 'rejected' | 'expired' }
+  | { readonly type: 'branch.promoted.v1'; readonly branch: string; readonly commit: string }
+
+/** Why something waits: a kind for programs and a sentence for people. */
+export interface Waiting {
+  readonly kind: 'node' | 'pool' | 'environment' | 'approval' | 'worker'
+  readonly sentence: string
+}

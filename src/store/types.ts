@@ -1,0 +1,409 @@
+import type { Answer, GateRules, GateState, Subject, Verdict } from '../core/approval.ts'
+import type { Change, Trigger } from '../core/change.ts'
+import type { RunEvent, Waiting } from '../core/events.ts'
+import type { JobKey } from '../core/ids.ts'
+import type { Outcome } from '../core/outcome.ts'
+import type { Deliverable, Plan, PoolRequest } from '../core/plan.ts'
+import type { Progress } from '../core/progress.ts'
+
+/**
+ * What is held and what has been. Every write is one transaction and repeatable: the same call with the same key
+ * changes nothing the second time. Times are milliseconds since 1970 (UTC), from the clock given to `openStore`.
+ */
+export interface Store {
+  readonly deliveries: Deliveries
+  readonly runs: Runs
+  readonly events: Events
+  readonly gates: Gates
+  readonly leases: Leases
+  readonly deployments: Deployments
+  readonly outbox: Outbox
+  readonly people: People
+  readonly results: Results
+  readonly nodes: Nodes
+  readonly audit: Audit
+  close(): Promise<void>
+}
+
+// ---------------------------------------------------------------- deliveries and runs
+
+export interface NewDelivery {
+  /** `github`, `git`, `api`, `promotion`. */
+  readonly source: string
+  /** Unique per source: the forge's delivery id. */
+  readonly id: string
+  /** sha256 (hex) of the body: the same id with another body is refused. */
+  readonly bodyDigest: string
+  readonly event: string
+}
+
+export type Recorded =
+  /** A run was made: number, workflow id; its start is in the outbox, in the same transaction. */
+  | { readonly kind: 'run'; readonly run: RunRow }
+  /** Seen before, by id or by meaning; `run` is the one it became, if it became one. */
+  | { readonly kind: 'duplicate'; readonly by: 'id' | 'meaning'; readonly run?: RunRow }
+  /** Known and of no consequence (`reason`: "branch deleted"). */
+  | { readonly kind: 'ignored'; readonly reason: string }
+  /** Same id, other body. */
+  | { readonly kind: 'conflict' }
+
+export interface Deliveries {
+  /**
+   * Records a delivery and, unless it is a duplicate, makes its run: number, try 1, event `run.queued.v1`, and the
+   * outbox entry `start`. A push is a duplicate by meaning if (ref, before, after) is known, unless the branch was
+   * last seen in the state `before` (so delete and push again, or force-push back and again, count as new).
+   * A pull request is one by (number, head commit).
+   */
+  record(delivery: NewDelivery, trigger: Trigger): Promise<Recorded>
+  /** The ref is gone; the next push of any commit to it counts as new. */
+  recordBranchDeleted(delivery: NewDelivery, repo: string, ref: string): Promise<Recorded>
+  recordIgnored(delivery: NewDelivery, reason: string): Promise<Recorded>
+}
+
+export type RunStatus = 'queued' | 'running' | 'waiting' | Outcome
+
+export interface RunRow {
+  readonly repo: string
+  /** Counted over the whole installation, so `penstock run logs 42` needs no repository. */
+  readonly number: number
+  /** `acme/web#42` */
+  readonly id: string
+  readonly trigger: Trigger
+  readonly change: Change
+  readonly status: RunStatus
+  readonly reason?: string
+  /** The newest try, from 1. */
+  readonly try: number
+  /** Name of the stage the run is at. */
+  readonly stage?: string
+  readonly waiting?: Waiting
+  readonly specDigest?: string
+  readonly createdAt: number
+  readonly startedAt?: number
+  readonly finishedAt?: number
+}
+
+export interface RunDetail extends RunRow {
+  readonly plan?: Plan
+  readonly progress: Progress
+  readonly attempts: readonly AttemptRow[]
+  readonly cancel?: { readonly by: string; readonly reason: string }
+  readonly override?: { readonly by: string; readonly reason: string }
+}
+
+/** One attempt of a stage (`job` absent), job (`step` absent) or step; never changed after its outcome is there. */
+export interface AttemptRow {
+  readonly stage: string
+  readonly job?: string
+  readonly step?: number
+  readonly name?: string
+  readonly attempt: number
+  readonly outcome?: Outcome
+  readonly exitCode?: number
+  readonly reason?: string
+  readonly node?: string
+  readonly service?: string
+  readonly container?: string
+  readonly startedAt: number
+  readonly finishedAt?: number
+  /** Steps: whether the stored log was proven complete. */
+  readonly log?: LogProof
+}
+
+export type LogProof =
+  | { readonly kind: 'complete'; readonly bytes: number; readonly lines: number }
+  | { readonly kind: 'gap'; readonly storedBytes: number; readonly missingBytes?: number; readonly reason: string }
+
+export interface Runs {
+  get(repo: string, number: number): Promise<RunDetail | undefined>
+  byNumber(number: number): Promise<RunDetail | undefined>
+  /** Newest first. `before` is a run number (exclusive). */
+  list(query: {
+    readonly limit: number
+    readonly before?: number
+    readonly repo?: string
+    readonly status?: RunStatus
+    readonly ref?: string
+  }): Promise<readonly RunRow[]>
+  /** Runs that the database holds open (queued, running, waiting): for the reconciler and the sweep. */
+  open(): Promise<readonly RunRow[]>
+  setPlan(id: string, plan: Plan): Promise<void>
+  setStatus(id: string, status: RunStatus, detail: { readonly stage?: string; readonly waiting?: Waiting; readonly reason?: string }): Promise<void>
+  /**
+   * A new try of a run that ended failed, errored or canceled: number + 1, event `run.retried.v1`, outbox `start` (the
+   * payload says it is a retry). Refused with `not_ended` or `succeeded`; `alreadyRetried` if `fromTry` is not the newest.
+   */
+  retry(id: string, fromTry: number, by: string): Promise<{ readonly kind: 'retried'; readonly try: number } | { readonly kind: 'refused'; readonly why: 'not_ended' | 'succeeded' | 'alreadyRetried' | 'unknown' }>
+  /** Records who and why, event, audit, outbox `cancel`. The first request stands. `false`: the run has ended. */
+  requestCancel(id: string, by: string, reason: string): Promise<boolean>
+  /** An operator lets the deploy stage of this production push go on without a passed candidate run. */
+  recordOverride(id: string, by: string, reason: string): Promise<void>
+  /** The newest run for exactly this commit on `ref` whose gate was approved, with its deliverables; else undefined. */
+  releasedCandidate(repo: string, ref: string, commit: string): Promise<RunDetail | undefined>
+}
+
+// ---------------------------------------------------------------- events
+
+export interface EventRow {
+  readonly run: string
+  readonly number: number
+  /** Per run from 1, without gaps. */
+  readonly seq: number
+  /** Over all runs, ascending: a cursor for readers. */
+  readonly position: number
+  readonly at: number
+  readonly event: RunEvent
+}
+
+export interface Events {
+  /**
+   * Appends in the given order and updates what is derived from events in the same transaction (attempts, progress,
+   * deliverables, run status for run.started/run.finished). Idempotent by `key` (a string that names this append, for
+   * example `acme/web#42/test/unit/1:finished`): the second call changes nothing.
+   */
+  append(run: string, key: string, events: readonly RunEvent[]): Promise<void>
+  of(run: string, afterSeq?: number): Promise<readonly EventRow[]>
+  since(position: number, limit: number): Promise<readonly EventRow[]>
+}
+
+// ---------------------------------------------------------------- gates and votes
+
+export interface GateRow {
+  readonly id: string
+  readonly run: string
+  readonly name: string
+  readonly environment: string
+  readonly rules: GateRules
+  readonly subject: Subject
+  readonly state: GateState
+  readonly openedAt: number
+  readonly decidedAt?: number
+  readonly votes: readonly VoteRow[]
+}
+
+export interface VoteRow {
+  readonly by: string
+  readonly answer: Answer
+  readonly comment?: string
+  readonly channel: string
+  readonly at: number
+  readonly counts: boolean
+  /** Why it does not count. */
+  readonly why?: string
+}
+
+export interface Gates {
+  /**
+   * Opens (or finds) the gate of this run. If it was open or decided for another subject, that is voided and its votes
+   * no longer count; for the same subject (a retry that changed nothing) votes and decision are kept.
+   */
+  open(run: string, name: string, environment: string, rules: GateRules, subject: Subject): Promise<GateRow>
+  get(run: string, name: string): Promise<GateRow | undefined>
+  ofRun(run: string): Promise<readonly GateRow[]>
+  waiting(): Promise<readonly GateRow[]>
+  /** Single use, bound to gate, subject and person; stored hashed. The plain token is returned once. */
+  mintToken(run: string, gate: string, person: string, channel: string, validMs: number): Promise<string>
+  /**
+   * Judges one vote by the pure function in core and records it, counted or not, in the votes and in the audit, and
+   * the gate's decision if it brings one. Idempotent by `key`. Without a valid token the vote is recorded and does not
+   * count, unless `trustSignals`.
+   */
+  vote(input: {
+    readonly key: string
+    readonly run: string
+    readonly gate: string
+    readonly answer: Answer
+    readonly claimedBy: string
+    readonly token?: string
+    readonly comment?: string
+    readonly channel: string
+    readonly trustSignals: boolean
+  }): Promise<{ readonly verdict: Verdict; readonly counts: boolean; readonly why?: string }>
+  expire(run: string, gate: string): Promise<void>
+}
+
+// ---------------------------------------------------------------- pools and environments
+
+export type AcquireResult =
+  | { readonly kind: 'granted'; readonly leases: readonly LeaseRow[] }
+  | { readonly kind: 'queued'; readonly position: number; readonly holders: readonly LeaseRow[]; readonly sentence: string }
+  /** Environments: a newer candidate took this one's place in the queue. */
+  | { readonly kind: 'superseded'; readonly by: string }
+  /** No unit can ever satisfy it. */
+  | { readonly kind: 'impossible'; readonly sentence: string }
+
+export interface LeaseRow {
+  readonly pool: string
+  readonly unit: string
+  /** Grows with every grant of this unit, never falls. */
+  readonly fence: number
+  readonly holder: string
+  readonly since: number
+  readonly expiresAt: number
+  readonly properties: Readonly<Record<string, string>>
+}
+
+export interface UnitRow {
+  readonly pool: string
+  readonly unit: string
+  readonly labels: readonly string[]
+  readonly properties: Readonly<Record<string, string>>
+  readonly lease?: LeaseRow
+  readonly quarantined?: string
+}
+
+export interface WaiterRow {
+  readonly holder: string
+  readonly run: string
+  readonly requests: readonly PoolRequest[]
+  readonly position: number
+  readonly since: number
+  readonly sentence: string
+}
+
+export interface Leases {
+  /** Makes the tables fit the operator's file; leases of units that are gone end with their holders. */
+  configure(pools: readonly { readonly name: string; readonly units: readonly { readonly name: string; readonly labels: readonly string[]; readonly properties: Readonly<Record<string, string>> }[] }[]): Promise<void>
+  /**
+   * Idempotent by `holder` (a job id, or a run id for environments): inserts the request once, computes grants over all
+   * waiting requests by the pure function in core, and puts a `granted` signal to each newly granted holder's workflow
+   * into the outbox. `supersedes`: waiting requests with the same key, older, are superseded (environments).
+   * `predecessor`: leases and requests of this holder prefix (an earlier attempt) end first.
+   */
+  acquire(request: {
+    readonly holder: string
+    readonly run: string
+    /** Workflow to signal when granted. */
+    readonly workflowId: string
+    readonly requests: readonly PoolRequest[]
+    readonly priority: number
+    readonly ttlMs: number
+    readonly supersedes?: string
+    readonly predecessor?: string
+  }): Promise<AcquireResult>
+  /** Extends all leases of the holder. `false`: they are no longer held. */
+  extend(holder: string, ttlMs: number): Promise<boolean>
+  /** Ends the holder's leases and leaves the queue; computes grants. Idempotent. */
+  release(holder: string): Promise<void>
+  /** Ends every lease and request of the run. Idempotent. */
+  releaseRun(run: string): Promise<void>
+  ofHolder(holder: string): Promise<readonly LeaseRow[]>
+  list(): Promise<{ readonly units: readonly UnitRow[]; readonly waiters: readonly WaiterRow[] }>
+  /** Ends leases that expired more than `graceMs` ago. Returns their holders. */
+  expire(graceMs: number): Promise<readonly string[]>
+}
+
+// ---------------------------------------------------------------- deployments
+
+export type DeploymentState = 'intended' | 'done' | 'failed' | 'unknown'
+
+export interface DeploymentRow {
+  readonly id: number
+  readonly repo: string
+  readonly environment: string
+  readonly run: string
+  readonly try: number
+  readonly commit: string
+  readonly deliverable: string
+  readonly digest: string
+  /** Fencing number of the environment's lease. */
+  readonly fence: number
+  readonly state: DeploymentState
+  readonly detail?: string
+  readonly at: number
+  readonly finishedAt?: number
+}
+
+export interface Deployments {
+  /**
+   * The intent, before acting. Idempotent by (run, environment, digest): returns the row that is there. Refused
+   * (`stale`) if a higher fence has been recorded for this environment.
+   */
+  intend(input: Omit<DeploymentRow, 'id' | 'state' | 'at' | 'finishedAt' | 'detail'>): Promise<{ readonly kind: 'intended' | 'known'; readonly row: DeploymentRow } | { readonly kind: 'stale'; readonly current: DeploymentRow }>
+  finish(id: number, state: Exclude<DeploymentState, 'intended'>, detail?: string): Promise<void>
+  /** The newest finished as done on the environment. */
+  current(repo: string, environment: string): Promise<DeploymentRow | undefined>
+  list(query: { readonly repo?: string; readonly environment?: string; readonly limit: number }): Promise<readonly DeploymentRow[]>
+}
+
+// ---------------------------------------------------------------- outbox
+
+export type OutboxMessage =
+  /** Start the workflow of this try; cleared when the execution is seen. */
+  | { readonly kind: 'start'; readonly run: string; readonly try: number; readonly retry: boolean }
+  | { readonly kind: 'cancel'; readonly run: string }
+  | { readonly kind: 'signal'; readonly workflowId: string; readonly signal: string; readonly args: readonly unknown[] }
+  | { readonly kind: 'status'; readonly run: string; readonly repo: string; readonly commit: string; readonly context: string; readonly state: 'pending' | 'success' | 'failure' | 'error'; readonly description: string }
+
+export interface OutboxRow {
+  readonly id: number
+  readonly message: OutboxMessage
+  readonly tries: number
+  readonly createdAt: number
+}
+
+export interface Outbox {
+  put(key: string, message: OutboxMessage): Promise<void>
+  /** Messages due now, oldest first; each is hidden from other callers for `leaseMs`. */
+  take(limit: number, leaseMs: number): Promise<readonly OutboxRow[]>
+  done(id: number): Promise<void>
+  /** Try again after `delayMs`. */
+  failed(id: number, error: string, delayMs: number): Promise<void>
+  pending(): Promise<readonly OutboxRow[]>
+  /** Called in this process after each `put` (also those inside other operations): lets a dispatcher run at once. */
+  onPut(listener: () => void): void
+}
+
+// ---------------------------------------------------------------- people, results, nodes, audit
+
+export interface TokenRow {
+  readonly id: string
+  readonly person: string
+  readonly createdAt: number
+  readonly expiresAt: number
+  readonly lastUsedAt?: number
+}
+
+export interface People {
+  /** Returns the plain token once; `pst_` + 32 random bytes (base64url). Only its sha256 is stored. */
+  createToken(person: string, validMs: number): Promise<{ readonly token: string; readonly row: TokenRow }>
+  /** The person of a live token, or undefined; constant-time by hash look-up. Marks it used (at most once a minute). */
+  personOf(token: string): Promise<string | undefined>
+  revokeToken(id: string): Promise<boolean>
+  tokens(person?: string): Promise<readonly TokenRow[]>
+}
+
+export interface TestCase {
+  readonly suite: string
+  readonly name: string
+  readonly className?: string
+  readonly file?: string
+  readonly line?: number
+  readonly seconds?: number
+  readonly result: 'passed' | 'failed' | 'errored' | 'skipped'
+  readonly message?: string
+}
+
+export interface Results {
+  /** Replaces the results of this job attempt. */
+  put(job: JobKey, cases: readonly TestCase[]): Promise<void>
+  ofRun(run: string): Promise<readonly (TestCase & { readonly stage: string; readonly job: string; readonly attempt: number })[]>
+  /** Deliverables of the run, by name; the first record of a name in a try stands (built once). */
+  deliverables(run: string): Promise<readonly Deliverable[]>
+}
+
+export interface NodeRow {
+  readonly id: string
+  readonly hostname: string
+  readonly seenAt: number
+}
+
+export interface Nodes {
+  seen(id: string, hostname: string): Promise<void>
+  list(): Promise<readonly NodeRow[]>
+}
+
+export interface Audit {
+  record(entry: { readonly by: string; readonly channel: string; readonly action: string; readonly on: string; readonly detail?: unknown }): Promise<void>
+  list(query: { readonly after?: number; readonly limit: number }): Promise<readonly { readonly id: number; readonly at: number; readonly by: string; readonly channel: string; readonly action: string; readonly on: string; readonly detail?: unknown }[]>
+}
