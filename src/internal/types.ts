@@ -6,8 +6,11 @@ import type { JobKey, LogKey } from '../core/ids.ts'
  * no shared disk. Every call is repeatable.
  */
 export interface ServerPort {
-  /** The node's worker lives; at least every 5 s. The server labels the node so that Swarm places jobs there. */
-  alive(node: { readonly id: string; readonly hostname: string }): Promise<void>
+  /**
+   * The node's worker lives; at least every 5 s. The server labels the node so that Swarm places jobs there, and
+   * answers with the ids of the runs that are open (queued, running, waiting): whatever else is on the node is swept.
+   */
+  alive(node: { readonly id: string; readonly hostname: string }): Promise<{ readonly liveRuns: readonly string[] }>
   /** The values of the secrets of a job's run that may appear in its output; `version` changes when one of them does. */
   secrets(job: JobKey): Promise<{ readonly version: string; readonly values: readonly { readonly name: string; readonly value: string }[] }>
   /** Where to go on with a step's log. */
