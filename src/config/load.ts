@@ -1,0 +1,333 @@
+import { readFile } from 'node:fs/promises'
+import path from 'node:path'
+import { resolveApprovers } from './people.ts'
+import { type Diagnostic, nearest, printDiagnostic, readYaml, toDiagnostics } from './positions.ts'
+import { OperatorFile, type SecretReference } from './schema.ts'
+import { Secret } from './secret.ts'
+import {
+  type Config,
+  type DatabaseConfig,
+  type EnvironmentConfig,
+  type ForgeConfig,
+  type RepositoryConfig,
+  ROLES,
+} from './types.ts'
+
+export type Environment = Readonly<Record<string, string | undefined>>
+
+/** Everything that is wrong with the operator's file and the environment, at once. */
+export class ConfigInvalid extends Error {
+  override readonly name = 'ConfigInvalid'
+  readonly diagnostics: readonly Diagnostic[]
+  constructor(diagnostics: readonly Diagnostic[]) {
+    super(diagnostics.map(printDiagnostic).join('\n'))
+    this.diagnostics = diagnostics
+  }
+}
+
+const MIN_SECRET = 8
+const MIN_WEBHOOK_SECRET = 16
+const MAX_FILE = 1024 * 1024
+const DEFAULT_EXPIRY_MS = 7 * 86_400_000
+
+/**
+ * Reads and checks the operator's file, the variables above it, and every secret they refer to.
+ *
+ * @throws ConfigInvalid with every error, each at its place
+ */
+export async function loadConfig(input: { readonly file: string; readonly env: Environment }): Promise<Config> {
+  const file = path.resolve(input.file)
+  const text = await readText(file)
+  if (text === undefined)
+    throw new ConfigInvalid([{ at: input.file, message: 'cannot be read; make it, or name another with --config' }])
+  if (text.length > MAX_FILE) throw new ConfigInvalid([{ at: input.file, message: `is larger than ${MAX_FILE} bytes` }])
+
+  const yaml = readYaml(input.file, text)
+  if (yaml.syntax.length > 0) throw new ConfigInvalid(yaml.syntax)
+  const parsed = OperatorFile.safeParse(yaml.value ?? {}, { reportInput: true })
+  if (!parsed.success) throw new ConfigInvalid(sorted(toDiagnostics(yaml, parsed.error.issues, OperatorFile)))
+
+  const problems: Diagnostic[] = []
+  const wrong = (where: readonly PropertyKey[], message: string): void => {
+    problems.push(yaml.at(where, message))
+  }
+  const base = path.dirname(file)
+  const variables = createVariables(input.env, (at, message) => problems.push({ at, message }))
+
+  const secret = async (
+    where: readonly PropertyKey[],
+    reference: SecretReference,
+    least: number,
+    why: string,
+  ): Promise<Secret> => {
+    const found = await resolveSecret(reference, input.env, base)
+    if (found.kind === 'missing') wrong(where, found.message)
+    else if (Buffer.byteLength(found.value) < least) wrong(where, `${where.map(String).join('.')}: ${why}`)
+    return new Secret(found.kind === 'found' ? found.value : '')
+  }
+
+  const raw = parsed.data
+  const instance = (await variables.read('PENSTOCK_INSTANCE')) ?? raw.instance
+  const listenText = (await variables.read('PENSTOCK_LISTEN')) ?? raw.server.listen
+  const listen = parseListen(listenText)
+  if (listen === undefined) {
+    const message = `"${listenText}" is not host:port, for example 127.0.0.1:7410`
+    if (input.env.PENSTOCK_LISTEN !== undefined) problems.push({ at: 'PENSTOCK_LISTEN', message })
+    else wrong(['server', 'listen'], `server.listen: ${message}`)
+  }
+  const dataDir = path.resolve((await variables.read('PENSTOCK_DATA')) ?? '.penstock')
+  const people: Config['people'] = Object.fromEntries(
+    Object.entries(raw.people).map(([name, person]) => [
+      name,
+      {
+        name,
+        roles: person.roles,
+        ...(person.github === undefined ? {} : { github: person.github }),
+        email: typeof person.email === 'string' ? [person.email] : (person.email ?? []),
+      },
+    ]),
+  )
+
+  const repositories: Record<string, RepositoryConfig> = {}
+  for (const [name, one] of Object.entries(raw.repositories)) {
+    const where = ['repositories', name]
+    const url = resolveUrl(one.url, base)
+    if (url.kind === 'refused') wrong([...where, 'url'], `${where.join('.')}.url: ${url.message}`)
+    if (one.branches.candidate === one.branches.production) {
+      wrong([...where, 'branches'], `${where.join('.')}.branches: candidate and production must differ`)
+    }
+    const webhookSecrets: Secret[] = []
+    for (const [index, reference] of one.webhook_secrets.entries()) {
+      const least = `webhook secrets need ${MIN_WEBHOOK_SECRET} bytes or more; shorter ones can be guessed`
+      webhookSecrets.push(await secret([...where, 'webhook_secrets', index], reference, MIN_WEBHOOK_SECRET, least))
+    }
+    const secrets: Record<string, Secret> = {}
+    for (const [key, reference] of Object.entries(one.secrets)) {
+      const least = `secrets need ${MIN_SECRET} bytes or more; shorter ones cannot be masked safely`
+      secrets[key] = await secret([...where, 'secrets', key], reference, MIN_SECRET, least)
+    }
+    let forge: ForgeConfig = { kind: 'git' }
+    if (one.forge === 'github') forge = { kind: 'github', api: 'https://api.github.com' }
+    else if (typeof one.forge === 'object') {
+      const { api, token } = one.forge.github
+      const at = [...where, 'forge', 'github', 'token']
+      forge = {
+        kind: 'github',
+        api,
+        ...(token === undefined ? {} : { token: await secret(at, token, MIN_SECRET, 'is too short to be a token') }),
+      }
+    }
+    const environments: Record<string, EnvironmentConfig> = {}
+    for (const [key, environment] of Object.entries(one.environments)) {
+      const at = [...where, 'environments', key]
+      const { approvers } = environment
+      if (approvers === undefined) {
+        for (const rule of ['quorum', 'expires'] as const) {
+          if (environment[rule] !== undefined) {
+            problems.push(yaml.atKey(at, rule, `${at.join('.')}.${rule} says nothing without approvers; name them`))
+          }
+        }
+      } else {
+        for (const [index, approver] of approvers.entries()) {
+          const problem = approverProblem(people, approver)
+          if (problem !== undefined) wrong([...at, 'approvers', index], `${at.join('.')}.approvers: ${problem}`)
+        }
+        const resolved = resolveApprovers(people, approvers)
+        const quorum = environment.quorum ?? 1
+        if (resolved.length < quorum) {
+          const least = `${quorum} approvals are asked for, but only ${resolved.length} people may give one (${resolved.join(', ') || 'nobody'})`
+          wrong([...at, environment.quorum === undefined ? 'approvers' : 'quorum'], `${at.join('.')}: ${least}`)
+        }
+      }
+      environments[key] = {
+        name: key,
+        ...(environment.url === undefined ? {} : { url: environment.url }),
+        ...(environment.target === undefined ? {} : { target: { swarm: toTarget(environment.target.swarm) } }),
+        ...(approvers === undefined
+          ? {}
+          : {
+              gate: {
+                approvers,
+                quorum: environment.quorum ?? 1,
+                expiresMs: environment.expires === undefined ? DEFAULT_EXPIRY_MS : durationMs(environment.expires),
+              },
+            }),
+      }
+    }
+    repositories[name] = {
+      name,
+      forge,
+      url: url.kind === 'fine' ? url.url : one.url,
+      branches: one.branches,
+      webhookSecrets,
+      secrets,
+      environments,
+    }
+  }
+
+  const database = await resolveDatabase()
+  const url =
+    (await variables.read('PENSTOCK_URL')) ??
+    raw.server.url ??
+    (listen && `http://${hostInUrl(listen.host)}:${listen.port}`) ??
+    ''
+  const address =
+    (await variables.read('PENSTOCK_TEMPORAL_ADDRESS')) ??
+    (await variables.read('TEMPORAL_ADDRESS')) ??
+    raw.temporal.address
+  const namespace = (await variables.read('PENSTOCK_TEMPORAL_NAMESPACE')) ?? raw.temporal.namespace
+  const ui = (await variables.read('PENSTOCK_TEMPORAL_UI')) ?? raw.temporal.ui
+  const workerToken = await variables.read('PENSTOCK_WORKER_TOKEN')
+  if (workerToken !== undefined && Buffer.byteLength(workerToken) < MIN_WEBHOOK_SECRET) {
+    problems.push({ at: 'PENSTOCK_WORKER_TOKEN', message: `must have ${MIN_WEBHOOK_SECRET} bytes or more` })
+  }
+
+  if (problems.length > 0 || listen === undefined || database === undefined) throw new ConfigInvalid(sorted(problems))
+  return {
+    file,
+    dataDir,
+    instance,
+    server: { listen, url: url.replace(/\/+$/, '') },
+    database,
+    temporal: { address, namespace, ...(ui === undefined ? {} : { ui }) },
+    trustTemporalAccess: raw.trust_temporal_access,
+    unplaceable: raw.unplaceable,
+    ...(workerToken === undefined ? {} : { workerToken: new Secret(workerToken) }),
+    people,
+    repositories,
+    pools: Object.entries(raw.pools).map(([name, pool]) => ({
+      name,
+      units: Object.entries(pool.units).map(([unit, { labels, properties }]) => ({ name: unit, labels, properties })),
+    })),
+  }
+
+  async function resolveDatabase(): Promise<DatabaseConfig | undefined> {
+    const over = await variables.read('PENSTOCK_DATABASE_URL')
+    const value =
+      over ??
+      (typeof raw.database === 'string'
+        ? raw.database
+        : (await secret(['database'], raw.database, 1, 'is empty')).reveal())
+    if (value.startsWith('sqlite:') && value.length > 'sqlite:'.length) {
+      return { kind: 'sqlite', path: path.resolve(dataDir, value.slice('sqlite:'.length)) }
+    }
+    if (/^postgres(?:ql)?:\/\//.test(value)) return { kind: 'postgres', url: new Secret(value) }
+    // The value may hold a password: it is not repeated.
+    const message = 'must begin with `sqlite:` or `postgres://`'
+    if (over !== undefined) problems.push({ at: 'PENSTOCK_DATABASE_URL', message })
+    else if (value !== '') wrong(['database'], `database: ${message}`)
+    return undefined
+  }
+}
+
+function sorted(diagnostics: readonly Diagnostic[]): readonly Diagnostic[] {
+  return [...diagnostics].sort((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0))
+}
+
+function approverProblem(people: Config['people'], approver: string): string | undefined {
+  if (approver.startsWith('role:')) {
+    const role = approver.slice('role:'.length)
+    if (ROLES.some((one) => one === role)) return undefined
+    return `"${role}" is not a role${suggestion(role, ROLES)}`
+  }
+  if (Object.hasOwn(people, approver)) return undefined
+  return `"${approver}" is not among the people${suggestion(approver, Object.keys(people))}`
+}
+
+function suggestion(word: string, known: readonly string[]): string {
+  const guess = nearest(word, known)
+  return guess === undefined ? `; known: ${known.join(', ') || 'none'}` : `; did you mean "${guess}"?`
+}
+
+function toTarget(swarm: NonNullable<OperatorFile['repositories'][string]['environments'][string]['target']>['swarm']) {
+  const { command, ...rest } = swarm
+  return { ...rest, ...(command === undefined ? {} : { command }) }
+}
+
+function createVariables(env: Environment, problem: (at: string, message: string) => void) {
+  return {
+    /** The variable, or the content of the file that `<NAME>_FILE` names. */
+    async read(name: string): Promise<string | undefined> {
+      const value = env[name]
+      if (value !== undefined && value !== '') return value
+      const file = env[`${name}_FILE`]
+      if (file === undefined || file === '') return undefined
+      const text = await readText(file)
+      if (text === undefined) problem(`${name}_FILE`, `the file ${file} cannot be read`)
+      return text === undefined ? undefined : withoutFinalNewline(text)
+    },
+  }
+}
+
+type Resolved =
+  | { readonly kind: 'found'; readonly value: string }
+  | { readonly kind: 'missing'; readonly message: string }
+
+async function resolveSecret(reference: SecretReference, env: Environment, base: string): Promise<Resolved> {
+  const { env: name } = reference
+  if (name !== undefined) {
+    const value = env[name]
+    if (value !== undefined) return { kind: 'found', value }
+    if (env[`${name}_FILE`] === undefined) {
+      return { kind: 'missing', message: `the environment variable ${name} is not set (nor ${name}_FILE)` }
+    }
+  }
+  const file = path.resolve(base, reference.file ?? env[`${name}_FILE`] ?? '')
+  const text = await readText(file)
+  if (text === undefined) return { kind: 'missing', message: `the file ${file} cannot be read` }
+  return { kind: 'found', value: withoutFinalNewline(text) }
+}
+
+async function readText(file: string): Promise<string | undefined> {
+  try {
+    return await readFile(file, 'utf8')
+  } catch (err) {
+    // Whatever the system says about it (absent, a directory, no permission), the answer is the same: name the file.
+    if (err instanceof Error && 'code' in err) return undefined
+    throw err
+  }
+}
+
+function withoutFinalNewline(text: string): string {
+  return text.replace(/\r?\n$/, '')
+}
+
+function parseListen(text: string): { readonly host: string; readonly port: number } | undefined {
+  const match = /^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})$/.exec(text)
+  const port = Number(match?.[2])
+  if (match?.[1] === undefined || port > 65_535) return undefined
+  return { host: match[1].replace(/^\[|\]$/g, ''), port }
+}
+
+function hostInUrl(host: string): string {
+  if (host === '0.0.0.0' || host === '::') return '127.0.0.1'
+  return host.includes(':') ? `[${host}]` : host
+}
+
+type Url = { readonly kind: 'fine'; readonly url: string } | { readonly kind: 'refused'; readonly message: string }
+
+function resolveUrl(text: string, base: string): Url {
+  const refused = (message: string): Url => ({ kind: 'refused', message })
+  if (text.startsWith('-')) return refused('must not begin with `-`')
+  const scheme = /^([A-Za-z][A-Za-z0-9+.-]*):/.exec(text)?.[1]?.toLowerCase()
+  if (scheme === undefined) {
+    if (/^[^/]+@[^/]+:/.test(text)) return refused('write it as `ssh://user@host/path`')
+    return { kind: 'fine', url: path.resolve(base, text) }
+  }
+  if (scheme !== 'ssh' && scheme !== 'https')
+    return refused(`"${scheme}:" is not allowed; a path, ssh:// or https:// is`)
+  if (!URL.canParse(text)) return refused('is not an address')
+  const url = new URL(text)
+  if (url.hostname === '' || url.hostname.startsWith('-')) return refused('names no host')
+  if (url.password !== '' || (scheme === 'https' && url.username !== '')) return refused('must not hold credentials')
+  if (url.username.startsWith('-')) return refused('the user must not begin with `-`')
+  return { kind: 'fine', url: text }
+}
+
+const UNITS: Readonly<Record<string, number>> = { d: 86_400_000, h: 3_600_000, m: 60_000, s: 1000 }
+
+function durationMs(text: string): number {
+  let total = 0
+  for (const [, count, unit] of text.matchAll(/([0-9]+)([dhms])/g)) total += Number(count) * (UNITS[unit ?? ''] ?? 0)
+  return total
+}

@@ -1,0 +1,164 @@
+import { z } from 'zod'
+import { ROLES } from './types.ts'
+
+const NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/
+const REPOSITORY = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:\/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,3}$/
+const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/
+const DURATION = /^(?:[1-9][0-9]{0,5}(?:d|h|m|s))+$/
+
+const name = z.string().regex(NAME, 'must be a name: lower-case letters, digits, `.`, `_`, `-`; at most 63')
+const label = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._/-]*(?:=[A-Za-z0-9._/-]+)?$/, 'must be `key` or `key=value`')
+const branch = z
+  .string()
+  .regex(/^(?!-|\/|refs\/)[^\s\p{Cc}~^:?*[\\]{1,200}$/u, 'must be the short name of a branch, for example `master`')
+const variables = z.record(z.string().regex(VARIABLE, 'must be the name of a variable'), z.string())
+const httpUrl = z
+  .string()
+  .regex(/^https?:\/\/[^\s/?#@]+[^\s]*$/, 'must be an http:// or https:// address without a password in it')
+const duration = z.string().regex(DURATION, 'must be a duration such as `90m`, `12h`, `7d` or `1d12h`')
+
+export const SecretReference = z
+  .strictObject({
+    env: z
+      .string()
+      .regex(VARIABLE, 'must be the name of an environment variable')
+      .describe('Name of an environment variable; if only `<NAME>_FILE` is set, the file it names is read.')
+      .optional(),
+    file: z.string().min(1).describe('Path of a file; one final newline is not part of the value.').optional(),
+  })
+  .refine((one) => (one.env === undefined) !== (one.file === undefined), 'must be either `env: NAME` or `file: PATH`')
+export type SecretReference = z.infer<typeof SecretReference>
+
+const Port = z.int().min(1).max(65535)
+
+const Environment = z.strictObject({
+  url: httpUrl.describe('Where it answers; jobs that exercise it get it as `<NAME>_URL`.').optional(),
+  target: z
+    .strictObject({
+      swarm: z.strictObject({
+        service: name.describe('The Swarm service that is updated to the deliverable.'),
+        env: variables.describe('Variables of the service.').default({}),
+        command: z.array(z.string()).min(1).max(64).describe('Instead of the command of the image.').optional(),
+        publish: z
+          .array(z.strictObject({ host: Port, container: Port }))
+          .max(32)
+          .describe('Ports of the node that lead to ports of the container.')
+          .default([]),
+      }),
+    })
+    .describe('What Penstock updates by itself when it deploys here.')
+    .optional(),
+  approvers: z
+    .array(z.string().min(1))
+    .min(1, 'must name at least one approver')
+    .max(100)
+    .describe('People by name, or `role:approver`. Present: nothing goes here before they approved.')
+    .optional(),
+  quorum: z.int().min(1).max(100).describe('How many different people must approve; 1 unless said.').optional(),
+  expires: duration.describe('How long the gate waits for its answer; `7d` unless said.').optional(),
+})
+
+const Repository = z.strictObject({
+  forge: z
+    .union(
+      [
+        z.literal('git'),
+        z.literal('github'),
+        z.strictObject({
+          github: z.strictObject({
+            api: httpUrl.default('https://api.github.com'),
+            token: SecretReference.optional(),
+          }),
+        }),
+      ],
+      { error: 'must be `git`, `github` or `{ github: { api: …, token: { env: NAME } } }`' },
+    )
+    .describe('Where the repository is kept: `git` (a plain one) or `github`.'),
+  url: z.string().min(1).describe('A path, `ssh://…` or `https://…`: the only place that is ever fetched from.'),
+  branches: z
+    .strictObject({ candidate: branch.default('master'), production: branch.default('production') })
+    .describe('The branch of release candidates and the branch of what is released.')
+    .prefault({}),
+  webhook_secrets: z
+    .array(SecretReference, { error: 'webhook secret missing: one is needed, two while they are rotated' })
+    .min(1, 'webhook secret missing: one is needed, two while they are rotated')
+    .max(2, 'at most two webhook secrets, while they are rotated')
+    .describe('What signs the deliveries of this repository; at least 16 bytes each.'),
+  secrets: z
+    .record(z.string().regex(VARIABLE, 'must be the name of a variable'), SecretReference)
+    .describe('What jobs may ask for by name; at least 8 bytes each, because shorter ones cannot be masked safely.')
+    .default({}),
+  environments: z.record(name, Environment).describe('Where one deploys to.').default({}),
+})
+
+const Person = z.strictObject({
+  roles: z
+    .array(z.enum(ROLES, { error: `must be one of ${ROLES.join(', ')}` }))
+    .min(1, 'must have at least one role')
+    .describe('What this person may do.'),
+  github: z.string().min(1).describe('Login at GitHub.').optional(),
+  email: z
+    .union([z.string(), z.array(z.string())], { error: 'must be an address or a list of addresses' })
+    .describe('Addresses in commits: whoever wrote a change cannot approve it.')
+    .optional(),
+})
+
+export const OperatorFile = z.strictObject({
+  instance: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'must be lower-case letters, digits and `-`; at most 32')
+    .describe('Tells installations apart that share one Docker engine. PENSTOCK_INSTANCE stands above it.')
+    .default('main'),
+  server: z
+    .strictObject({
+      listen: z.string().describe('`host:port`. PENSTOCK_LISTEN stands above it.').default('127.0.0.1:7410'),
+      url: httpUrl
+        .describe('How people and forges reach the server; from `listen` unless said. PENSTOCK_URL stands above it.')
+        .optional(),
+    })
+    .prefault({}),
+  database: z
+    .union([z.string(), SecretReference], { error: 'must be `sqlite:PATH`, `postgres://…`, or `{ env: NAME }`' })
+    .describe(
+      '`sqlite:PATH` (relative to the data directory) or `postgres://…`. PENSTOCK_DATABASE_URL stands above it.',
+    )
+    .default('sqlite:./penstock.db'),
+  temporal: z
+    .strictObject({
+      address: z.string().describe('PENSTOCK_TEMPORAL_ADDRESS stands above it.').default('127.0.0.1:7233'),
+      namespace: z.string().min(1).default('default'),
+      ui: httpUrl.describe('Address of the Temporal UI, for links.').optional(),
+    })
+    .prefault({}),
+  trust_temporal_access: z
+    .boolean()
+    .describe('Signals without a vote token count: whoever reaches Temporal may vote in any name. The audit says so.')
+    .default(false),
+  unplaceable: z
+    .enum(['fail', 'wait'], { error: 'must be `fail` or `wait`' })
+    .describe('What becomes of a job whose constraints no node can meet.')
+    .default('fail'),
+  people: z.record(name, Person).describe('Everybody who may use this installation.').default({}),
+  repositories: z
+    .record(z.string().regex(REPOSITORY, 'must be the name of a repository, for example `acme/web`'), Repository)
+    .describe('By name, for example `acme/web`.')
+    .default({}),
+  pools: z
+    .record(
+      name,
+      z.strictObject({
+        units: z
+          .record(
+            name,
+            z.strictObject({
+              labels: z.array(label).max(64).default([]).describe('`key` or `key=value`; what a job may ask for.'),
+              properties: z.record(name, z.string()).default({}).describe('What a job that holds the unit is told.'),
+            }),
+          )
+          .describe('The units, by name.'),
+      }),
+    )
+    .describe('Scarce things that jobs check out: devices, licenses, test rigs.')
+    .default({}),
+})
+export type OperatorFile = z.infer<typeof OperatorFile>

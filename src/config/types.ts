@@ -1,0 +1,83 @@
+import type { BranchNames } from '../core/change.ts'
+import type { Secret } from './secret.ts'
+
+export const ROLES = ['viewer', 'developer', 'approver', 'operator', 'admin'] as const
+export type Role = (typeof ROLES)[number]
+
+/** The operator's file and the environment variables over it, checked and resolved. Secrets exist in memory only. */
+export interface Config {
+  /** Absolute path of the operator's file. */
+  readonly file: string
+  /** Absolute path. */
+  readonly dataDir: string
+  readonly instance: string
+  readonly server: { readonly listen: { readonly host: string; readonly port: number }; readonly url: string }
+  readonly database: DatabaseConfig
+  readonly temporal: { readonly address: string; readonly namespace: string; readonly ui?: string }
+  readonly trustTemporalAccess: boolean
+  readonly unplaceable: 'fail' | 'wait'
+  /** Absent: no worker of a node can reach the server. */
+  readonly workerToken?: Secret
+  readonly people: Readonly<Record<string, PersonConfig>>
+  readonly repositories: Readonly<Record<string, RepositoryConfig>>
+  readonly pools: readonly PoolConfig[]
+}
+
+export type DatabaseConfig =
+  | { readonly kind: 'sqlite'; readonly path: string }
+  | { readonly kind: 'postgres'; readonly url: Secret }
+
+export interface PersonConfig {
+  readonly name: string
+  readonly roles: readonly Role[]
+  readonly github?: string
+  readonly email: readonly string[]
+}
+
+export type ForgeConfig =
+  | { readonly kind: 'git' }
+  | { readonly kind: 'github'; readonly api: string; readonly token?: Secret }
+
+export interface RepositoryConfig {
+  /** `acme/web` */
+  readonly name: string
+  readonly forge: ForgeConfig
+  /** Absolute path, `ssh://` or `https://`: the only place that is ever fetched from. */
+  readonly url: string
+  readonly branches: BranchNames
+  /** One, or two while they are rotated. */
+  readonly webhookSecrets: readonly Secret[]
+  readonly secrets: Readonly<Record<string, Secret>>
+  readonly environments: Readonly<Record<string, EnvironmentConfig>>
+}
+
+export interface EnvironmentConfig {
+  readonly name: string
+  readonly url?: string
+  readonly target?: { readonly swarm: SwarmTarget }
+  /** Present: what goes here has to be approved. */
+  readonly gate?: EnvironmentGate
+}
+
+export interface EnvironmentGate {
+  /** As written: names of people, and `role:<role>`. See `approversOf`. */
+  readonly approvers: readonly string[]
+  readonly quorum: number
+  readonly expiresMs: number
+}
+
+export interface SwarmTarget {
+  readonly service: string
+  readonly env: Readonly<Record<string, string>>
+  readonly command?: readonly string[]
+  readonly publish: readonly { readonly host: number; readonly container: number }[]
+}
+
+export interface PoolConfig {
+  readonly name: string
+  readonly units: readonly {
+    readonly name: string
+    readonly labels: readonly string[]
+    readonly properties: Readonly<Record<string, string>>
+  }[]
+}

@@ -1,0 +1,313 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { inspect } from 'node:util'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { ConfigInvalid, loadConfig } from '../../src/config/load.ts'
+import { approversOf, excludedOf } from '../../src/config/people.ts'
+
+let dir: string
+
+beforeEach(async () => {
+  dir = await mkdtemp(path.join(tmpdir(), 'pst-config-'))
+})
+afterEach(async () => {
+  await rm(dir, { recursive: true, force: true })
+})
+
+const HOOK = 'a-webhook-secret-of-32-bytes-....'
+
+async function write(text: string): Promise<string> {
+  const file = path.join(dir, 'penstock.config.yml')
+  await writeFile(file, text)
+  return file
+}
+
+async function problems(text: string, env: Record<string, string> = {}): Promise<readonly string[]> {
+  const file = await write(text)
+  const failure = await loadConfig({ file, env: { HOOK, PENSTOCK_DATA: dir, ...env } }).then(
+    () => undefined,
+    (err: unknown) => err,
+  )
+  if (failure === undefined) return []
+  if (!(failure instanceof ConfigInvalid)) throw failure
+  return failure.message.split('\n').map((line) => line.replace(`${file}:`, ''))
+}
+
+const REPOSITORY = `
+repositories:
+  acme/web:
+    forge: git
+    url: /srv/git/web.git
+    webhook_secrets: [{ env: HOOK }]
+`
+
+describe('the operator’s file', () => {
+  test('the example is right as it stands', async () => {
+    const file = path.resolve('examples/penstock.config.yml')
+
+    const config = await loadConfig({
+      file,
+      env: { WEB_HOOK_SECRET: HOOK, NPM_TOKEN: 'npm_12345678', PENSTOCK_DATA: dir },
+    })
+
+    expect(config.repositories['acme/web']?.environments.production?.gate).toEqual({
+      approvers: ['ben', 'role:admin'],
+      quorum: 1,
+      expiresMs: 7 * 24 * 3_600_000,
+    })
+    expect(config.database).toEqual({ kind: 'sqlite', path: path.join(dir, 'penstock.db') })
+    expect(config.pools).toEqual([
+      { name: 'rig', units: [{ name: 'rig-1', labels: ['arch=arm64'], properties: { address: '10.0.0.5' } }] },
+    ])
+  })
+
+  test('an empty file is a server with no repositories, listening on the loopback only', async () => {
+    const config = await loadConfig({ file: await write(''), env: { PENSTOCK_DATA: dir } })
+
+    expect(config.server).toEqual({ listen: { host: '127.0.0.1', port: 7410 }, url: 'http://127.0.0.1:7410' })
+    expect(config.repositories).toEqual({})
+    expect(config.workerToken).toBeUndefined()
+  })
+
+  test('branches are master and production unless the file names others', async () => {
+    const config = await loadConfig({ file: await write(REPOSITORY), env: { HOOK, PENSTOCK_DATA: dir } })
+
+    expect(config.repositories['acme/web']?.branches).toEqual({ candidate: 'master', production: 'production' })
+  })
+
+  test('every error is told at once, each at its line and column, with what would be right', async () => {
+    const found = await problems(
+      [
+        'instanse: main',
+        'people:',
+        '  ada: { roles: [admn] }',
+        'repositories:',
+        '  acme/web:',
+        '    forge: git',
+        '    url: /srv/git/web.git',
+        '    brnaches: { candidate: main }',
+        'pools:',
+        '  Rig: { units: {} }',
+      ].join('\n'),
+    )
+
+    expect(found).toEqual([
+      '1:1 unknown key "instanse"; did you mean "instance"?',
+      '3:18 people.ada.roles.0: must be one of viewer, developer, approver, operator, admin',
+      '5:3 repositories.acme/web.webhook_secrets is missing',
+      '8:5 unknown key "brnaches" in repositories.acme/web; did you mean "branches"?',
+      '10:3 name "Rig" must be a name: lower-case letters, digits, `.`, `_`, `-`; at most 63',
+    ])
+  })
+
+  test('what only shows when names are looked up is told at once, too', async () => {
+    const found = await problems(`
+people:
+  ben: { roles: [approver] }
+repositories:
+  acme/web:
+    forge: git
+    url: https://user:password@example.org/web.git
+    webhook_secrets: [{ env: ABSENT }]
+    secrets: { NPM: { file: ./absent } }
+    environments:
+      staging: { quorum: 2 }
+      production: { approvers: [bne, "role:aprover"], quorum: 2 }
+`)
+
+    expect(found).toEqual([
+      '7:10 repositories.acme/web.url: must not hold credentials',
+      '8:23 the environment variable ABSENT is not set (nor ABSENT_FILE)',
+      `9:21 the file ${path.join(dir, 'absent')} cannot be read`,
+      '11:18 repositories.acme/web.environments.staging.quorum says nothing without approvers; name them',
+      '12:33 repositories.acme/web.environments.production.approvers: "bne" is not among the people; did you mean "ben"?',
+      '12:38 repositories.acme/web.environments.production.approvers: "aprover" is not a role; did you mean "approver"?',
+      '12:63 repositories.acme/web.environments.production: 2 approvals are asked for, but only 0 people may give one (nobody)',
+    ])
+  })
+
+  test.each([
+    ['no webhook secret', REPOSITORY.replace('[{ env: HOOK }]', '[]'), 'webhook secret missing'],
+    [
+      'three webhook secrets',
+      REPOSITORY.replace('[{ env: HOOK }]', '[{env: HOOK},{env: HOOK},{env: HOOK}]'),
+      'at most two',
+    ],
+    [
+      'a secret that says two sources',
+      REPOSITORY.replace('{ env: HOOK }', '{ env: HOOK, file: x }'),
+      'either `env: NAME` or `file: PATH`',
+    ],
+    ['a secret in clear text', REPOSITORY.replace('{ env: HOOK }', 'hunter2hunter2'), 'expected object'],
+    ['a key twice', `${REPOSITORY}    url: /other\n`, 'Map keys must be unique'],
+    ['a file address', REPOSITORY.replace('/srv/git/web.git', 'file:///etc'), '"file:" is not allowed'],
+    [
+      'a transport that runs commands',
+      REPOSITORY.replace('/srv/git/web.git', 'ext::sh -c id'),
+      '"ext:" is not allowed',
+    ],
+    [
+      'an address that is an option',
+      REPOSITORY.replace('/srv/git/web.git', '--upload-pack=x'),
+      'must not begin with `-`',
+    ],
+    ['a host that is an option', REPOSITORY.replace('/srv/git/web.git', 'ssh://-oProxyCommand=x/y'), 'names no host'],
+    ['the short ssh form', REPOSITORY.replace('/srv/git/web.git', 'git@example.org:web.git'), 'ssh://user@host/path'],
+    ['the same branch twice', `${REPOSITORY}    branches: { candidate: main, production: main }\n`, 'must differ'],
+    ['a branch as a full ref', `${REPOSITORY}    branches: { candidate: refs/heads/main }\n`, 'short name'],
+    ['a bare number as duration', `${REPOSITORY}    environments: { p: { expires: 7 } }\n`, 'expected string'],
+    ['another database', 'database: mysql://x', 'must begin with `sqlite:` or `postgres://`'],
+    ['a port out of range', 'server: { listen: "127.0.0.1:70000" }', 'is not host:port'],
+    ['not a mapping', '- 1', 'expected object'],
+    ['broken YAML', 'a: [', 'Flow sequence'],
+  ])('%s is refused by name', async (_, text, message) => {
+    const found = await problems(text)
+
+    expect(found.join('\n')).toContain(message)
+    expect(found[0]).toMatch(/^\d+:\d+ /)
+  })
+
+  test('a secret of under 8 bytes is refused, because it cannot be masked', async () => {
+    const found = await problems(`${REPOSITORY}    secrets: { NPM: { env: NPM } }\n`, { NPM: 'hunter2' })
+
+    expect(found).toEqual([
+      '7:21 repositories.acme/web.secrets.NPM: secrets need 8 bytes or more; shorter ones cannot be masked safely',
+    ])
+  })
+
+  test('a webhook secret of under 16 bytes is refused, because it can be guessed', async () => {
+    const found = await problems(REPOSITORY, { HOOK: '123456789012345' })
+
+    expect(found.join()).toContain('webhook secrets need 16 bytes or more')
+  })
+
+  test('a file that is not there is named', async () => {
+    await expect(loadConfig({ file: path.join(dir, 'absent.yml'), env: {} })).rejects.toThrow(
+      /absent\.yml: cannot be read/,
+    )
+  })
+})
+
+describe('environment variables', () => {
+  test('stand above the file', async () => {
+    const file = await write('instance: a\nserver: { listen: "127.0.0.1:1" }\ntemporal: { address: "x:1" }\n')
+
+    const config = await loadConfig({
+      file,
+      env: {
+        PENSTOCK_DATA: path.join(dir, 'data'),
+        PENSTOCK_INSTANCE: 'b',
+        PENSTOCK_LISTEN: '0.0.0.0:0',
+        PENSTOCK_URL: 'https://ci.example.org/',
+        PENSTOCK_TEMPORAL_ADDRESS: 'y:2',
+        PENSTOCK_DATABASE_URL: 'sqlite:other.db',
+      },
+    })
+
+    expect(config.instance).toBe('b')
+    expect(config.server).toEqual({ listen: { host: '0.0.0.0', port: 0 }, url: 'https://ci.example.org' })
+    expect(config.temporal.address).toBe('y:2')
+    expect(config.database).toEqual({ kind: 'sqlite', path: path.join(dir, 'data', 'other.db') })
+  })
+
+  test('may be given as files, whose final newline does not count', async () => {
+    await writeFile(path.join(dir, 'token'), 'worker-token-of-the-nodes\n')
+    await writeFile(path.join(dir, 'hook'), `${HOOK}\n`)
+
+    const config = await loadConfig({
+      file: await write(REPOSITORY),
+      env: {
+        PENSTOCK_DATA: dir,
+        PENSTOCK_WORKER_TOKEN_FILE: path.join(dir, 'token'),
+        HOOK_FILE: path.join(dir, 'hook'),
+      },
+    })
+
+    expect(config.workerToken?.reveal()).toBe('worker-token-of-the-nodes')
+    expect(config.repositories['acme/web']?.webhookSecrets[0]?.reveal()).toBe(HOOK)
+  })
+
+  test('a file that cannot be read is told with the variable’s name', async () => {
+    const found = await problems('', { PENSTOCK_WORKER_TOKEN_FILE: '/absent' })
+
+    expect(found).toEqual(['PENSTOCK_WORKER_TOKEN_FILE: the file /absent cannot be read'])
+  })
+})
+
+test('no way of printing the configuration shows a secret', async () => {
+  const file = await write(`${REPOSITORY}    secrets: { NPM: { env: NPM } }\ndatabase: { env: DB }\n`)
+  const env = {
+    HOOK,
+    NPM: 'npm_token_value',
+    DB: 'postgres://u:pw_of_db@h/d',
+    PENSTOCK_WORKER_TOKEN: 'worker_token_value',
+  }
+
+  const config = await loadConfig({ file, env: { ...env, PENSTOCK_DATA: dir } })
+
+  const printed = [
+    JSON.stringify(config),
+    inspect(config, { depth: 20, showHidden: true }),
+    `${config.workerToken}`,
+  ].join()
+  for (const value of [HOOK, 'npm_token_value', 'pw_of_db', 'worker_token_value']) expect(printed).not.toContain(value)
+  expect(config.repositories['acme/web']?.secrets.NPM?.reveal()).toBe('npm_token_value')
+})
+
+describe('people', () => {
+  const PEOPLE = `
+people:
+  ada: { roles: [admin], github: Ada-L, email: ada@example.org }
+  ben: { roles: [approver, developer] }
+  cyd: { roles: [approver] }
+repositories:
+  acme/web:
+    forge: git
+    url: /srv/git/web.git
+    webhook_secrets: [{ env: HOOK }]
+    environments:
+      staging: {}
+      production: { approvers: [ada, "role:approver"] }
+`
+
+  test('approvers are people by name and by role, resolved', async () => {
+    const config = await loadConfig({ file: await write(PEOPLE), env: { HOOK, PENSTOCK_DATA: dir } })
+
+    expect(approversOf(config, 'acme/web', 'production')).toEqual(['ada', 'ben', 'cyd'])
+    expect(approversOf(config, 'acme/web', 'staging')).toEqual([])
+    expect(approversOf(config, 'acme/other', 'production')).toEqual([])
+  })
+
+  test.each([
+    ['a name', { author: 'ben' }, ['ben']],
+    ['a login, in any case', { pusher: 'ada-l' }, ['ada']],
+    ['an address', { author: 'ADA@example.org' }, ['ada']],
+    ['a name with an address', { author: 'Somebody <ada@example.org>' }, ['ada']],
+    ['author and pusher', { author: 'ben', pusher: 'Ada-L' }, ['ada', 'ben']],
+    ['the same person twice', { author: 'ada', pusher: 'Ada-L' }, ['ada']],
+    ['a stranger', { author: 'mallory' }, []],
+  ])('the author is known by %s', async (_, change, expected) => {
+    const config = await loadConfig({ file: await write(PEOPLE), env: { HOOK, PENSTOCK_DATA: dir } })
+
+    expect(excludedOf(config, change)).toEqual(expected)
+  })
+})
+
+test('the example names every top-level key of the file', async () => {
+  const text = await readFile('examples/penstock.config.yml', 'utf8')
+
+  for (const key of [
+    'instance',
+    'server',
+    'database',
+    'temporal',
+    'trust_temporal_access',
+    'unplaceable',
+    'people',
+    'repositories',
+    'pools',
+  ]) {
+    expect(text).toMatch(new RegExp(`^${key}:`, 'm'))
+  }
+})
