@@ -62,17 +62,21 @@ export interface VoteFacts {
 }
 
 /** Whether a vote counts, and if not the sentence that says why and what would. */
-export function judgeVote(facts: VoteFacts): { readonly counts: true; readonly by: string } | { readonly counts: false; readonly why: string } {
+export function judgeVote(
+  facts: VoteFacts,
+): { readonly counts: true; readonly by: string } | { readonly counts: false; readonly why: string } {
   const no = (why: string) => ({ counts: false, why }) as const
   if (facts.state !== 'open') return no(`the gate is ${facts.state}; no further vote is taken`)
   if (facts.rules.expiresAt !== undefined && facts.now >= facts.rules.expiresAt) return no('the gate has expired')
   const by = facts.authenticated ?? (facts.trustSignals ? facts.claimedBy : undefined)
   if (by === undefined) return no(TOKEN_PROBLEMS[facts.tokenProblem ?? 'missing'])
-  if (facts.rules.excluded.includes(by)) return no(`${by} wrote or pushed this change and cannot approve it; another approver must`)
+  if (facts.rules.excluded.includes(by))
+    return no(`${by} wrote or pushed this change and cannot approve it; another approver must`)
   if (!facts.rules.approvers.includes(by)) {
     return no(`${by} is not an approver of this environment; approvers: ${facts.rules.approvers.join(', ') || 'none'}`)
   }
-  if (facts.votes.some((vote) => vote.by === by && vote.answer === facts.answer)) return no(`${by} has already voted; one person counts once`)
+  if (facts.votes.some((vote) => vote.by === by && vote.answer === facts.answer))
+    return no(`${by} has already voted; one person counts once`)
   return { counts: true, by }
 }
 

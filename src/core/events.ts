@@ -63,7 +63,12 @@ export type RunEvent =
       readonly outcome: Outcome
       readonly reason?: string
     }
-  | { readonly type: 'deliverable.built.v1'; readonly name: string; readonly digest: string; readonly reference: string }
+  | {
+      readonly type: 'deliverable.built.v1'
+      readonly name: string
+      readonly digest: string
+      readonly reference: string
+    }
   | { readonly type: 'environment.waiting.v1'; readonly environment: string; readonly waitingFor: Waiting }
   | { readonly type: 'environment.acquired.v1'; readonly environment: string; readonly fence: number }
   | { readonly type: 'environment.released.v1'; readonly environment: string }

@@ -83,6 +83,8 @@ export const LABELS = {
   stage: 'penstock.stage',
   job: 'penstock.job',
   attempt: 'penstock.attempt',
+  /** On images that Penstock built or imported. */
+  image: 'penstock.image',
 } as const
 
 export function runLabels(instance: string, run: string): Record<string, string> {

@@ -1,5 +1,4 @@
 import type { JobKey } from '../core/ids.ts'
-import type { Outcome } from '../core/outcome.ts'
 import type { Job, Segment } from '../core/plan.ts'
 
 /**
@@ -143,14 +142,6 @@ export type ContainerEnd =
   | { readonly kind: 'exited'; readonly code: number; readonly memoryKill: boolean }
   /** Killed by the returning daemon, removed by a stopped one, vanished: not the user's doing. */
   | { readonly kind: 'lost'; readonly reason: string }
-
-/** What one attempt of a job came to; small, crosses Temporal. */
-export interface JobResult {
-  readonly outcome: Outcome
-  readonly reason?: string
-  /** The attempt was lost after it may have started: another attempt is a decision. */
-  readonly lost: boolean
-}
 
 /** Docker refused for good: repeating the same call cannot help. */
 export class EngineRefused extends Error {

@@ -1,0 +1,212 @@
+import type { Answer } from './approval.ts'
+import type { Change, TriggerKind } from './change.ts'
+import type { RunEvent, Waiting } from './events.ts'
+import type { JobKey } from './ids.ts'
+import type { Outcome } from './outcome.ts'
+import type { Deliverable, Job, Plan, PoolRequest, Segment } from './plan.ts'
+import type { Progress } from './progress.ts'
+
+/** What crosses Temporal between workflows and activities: small, plain JSON. */
+
+export interface RunInput {
+  /** `acme/web#42` */
+  readonly run: string
+  readonly try: number
+}
+
+/** All a try needs to know to begin; the same answer for the same try, whenever asked. */
+export type Begun =
+  | {
+      readonly kind: 'begun'
+      readonly repo: string
+      readonly number: number
+      readonly branch: string
+      readonly commit: string
+      readonly plan: Plan
+      readonly progress: Progress
+      readonly context: RunContext
+    }
+  /** Nothing can be started: the spec is wrong (failed), it cannot be had (errored), or the run is not allowed (failed). */
+  | {
+      readonly kind: 'refused'
+      readonly outcome: Outcome
+      readonly reason: string
+      readonly branch: string
+      readonly commit: string
+      readonly repo: string
+      readonly number: number
+    }
+
+/** What every job of the run is told. */
+export interface RunContext {
+  readonly change: Change
+  readonly trigger: TriggerKind
+  /** Address by environment name. */
+  readonly environmentUrls: Readonly<Record<string, string>>
+  /** What to do with a constraint that no node can meet. */
+  readonly unplaceable: 'fail' | 'wait'
+}
+
+export interface JobInput {
+  readonly key: JobKey
+  readonly repo: string
+  readonly job: Job
+  readonly context: RunContext
+  /** The environment that the stage exercises or deploys to. */
+  readonly environment?: string
+  readonly deliverables: readonly Deliverable[]
+}
+
+export interface JobResult {
+  readonly outcome: Outcome
+  readonly reason?: string
+  /** The infrastructure lost the attempt after it may have started: another attempt is the spec's decision. */
+  readonly lost: boolean
+  /** Node the attempt was on. */
+  readonly node?: string
+}
+
+export type JobStart =
+  /** The attempt is known to have ended: Temporal's memory is older than the database's. */
+  | { readonly kind: 'ended'; readonly outcome: Outcome; readonly reason?: string }
+  | { readonly kind: 'refused'; readonly outcome: Outcome; readonly reason: string }
+  | JobPlacement
+
+export type JobPlacement =
+  | { readonly kind: 'pending'; readonly reason?: string }
+  | { readonly kind: 'placed'; readonly node: string; readonly hostname: string }
+  | { readonly kind: 'rejected'; readonly reason: string }
+  | { readonly kind: 'lost'; readonly node: string; readonly reason: string }
+
+export interface SegmentInput {
+  readonly key: JobKey
+  readonly repo: string
+  readonly commit: string
+  readonly segment: number
+  readonly content: Segment
+  readonly firstStep: number
+  readonly env: Readonly<Record<string, string>>
+  readonly secretEnv: readonly string[]
+  readonly workdir: string
+  readonly timeoutSeconds: number
+  readonly memoryLimit: number
+  readonly junit: readonly string[]
+  /** Last segment of the job: reports are read after it. */
+  readonly last: boolean
+}
+
+export type SegmentResult =
+  | { readonly kind: 'ended'; readonly outcome: Outcome; readonly reason?: string; readonly lost: boolean }
+  /** The container has not come to its gate yet; ask where its task is and call again. */
+  | { readonly kind: 'not_started' }
+
+export type PoolAnswer =
+  | { readonly kind: 'granted'; readonly env: Readonly<Record<string, string>> }
+  | { readonly kind: 'queued'; readonly sentence: string }
+  | { readonly kind: 'superseded'; readonly by: string }
+  | { readonly kind: 'impossible'; readonly sentence: string }
+
+export interface VoteSignal {
+  readonly who: string
+  readonly comment?: string
+  readonly channel?: string
+  /** Single-use vote token; without one the vote is recorded and does not count. */
+  readonly token?: string
+}
+
+export interface GateAnswer {
+  readonly kind: 'open' | 'approved' | 'rejected' | 'expired'
+  /** "1 of 2 approvals; may approve: ben, eve". */
+  readonly sentence: string
+  readonly expiresAt?: number
+}
+
+/** Activities on the control queue. All are repeatable: each write is keyed by run and purpose. */
+export interface ControlActivities {
+  beginTry(input: RunInput): Promise<Begun>
+  append(input: { readonly run: string; readonly key: string; readonly events: readonly RunEvent[] }): Promise<void>
+  showWaiting(input: { readonly run: string; readonly stage?: string; readonly waiting?: Waiting }): Promise<void>
+  finishTry(input: RunInput & { readonly outcome: Outcome; readonly reason?: string }): Promise<void>
+  cancelReason(input: { readonly run: string }): Promise<string>
+
+  acquireEnvironment(input: {
+    readonly run: string
+    readonly repo: string
+    readonly environment: string
+  }): Promise<PoolAnswer>
+  releaseRun(input: { readonly run: string }): Promise<void>
+  /** The supersession of a waiting candidate: cancels its run, naming the newer one. */
+  supersede(input: { readonly run: string; readonly by: string }): Promise<void>
+  /** Whether the environment still shows exactly these digests, put there by this run. */
+  isDeployed(input: {
+    readonly run: string
+    readonly repo: string
+    readonly environment: string
+    readonly deliverable: string
+  }): Promise<boolean>
+
+  acquirePools(input: { readonly key: JobKey; readonly requests: readonly PoolRequest[] }): Promise<PoolAnswer>
+  releasePools(input: { readonly key: JobKey }): Promise<void>
+  startJob(input: JobInput): Promise<JobStart>
+  startSegment(input: JobInput & { readonly segment: number; readonly node: string }): Promise<JobStart>
+  placement(input: { readonly key: JobKey; readonly segment: number }): Promise<JobPlacement>
+  /** Resolves when the task is no longer pending, or after `seconds`. Heartbeats. */
+  awaitPlacement(input: {
+    readonly key: JobKey
+    readonly segment: number
+    readonly seconds: number
+  }): Promise<JobPlacement>
+  endJob(input: { readonly key: JobKey; readonly outcome: Outcome; readonly reason?: string }): Promise<void>
+  removeJob(input: { readonly key: JobKey }): Promise<void>
+
+  /** The network of the run's jobs, once they are gone; made again when a job needs it. */
+  removeNetwork(input: { readonly run: string }): Promise<void>
+
+  /** A node with a live worker, for work that needs Docker but no Swarm service (image builds). */
+  chooseBuildNode(input: { readonly run: string }): Promise<{ readonly node: string; readonly hostname: string }>
+  deploy(input: {
+    readonly run: string
+    readonly try: number
+    readonly repo: string
+    readonly commit: string
+    readonly environment: string
+    readonly deliverable: Deliverable
+  }): Promise<{ readonly outcome: Outcome; readonly reason?: string }>
+
+  openGate(input: {
+    readonly run: string
+    readonly repo: string
+    readonly gate: string
+    readonly environment: string
+    readonly deliverables: readonly Deliverable[]
+    readonly specDigest: string
+  }): Promise<GateAnswer>
+  castVote(input: {
+    readonly run: string
+    readonly gate: string
+    readonly key: string
+    readonly answer: Answer
+    readonly vote: VoteSignal
+  }): Promise<GateAnswer>
+  expireGate(input: { readonly run: string; readonly gate: string }): Promise<GateAnswer>
+  promote(input: {
+    readonly run: string
+    readonly gate: string
+    readonly branch: string
+  }): Promise<{ readonly outcome: Outcome; readonly reason?: string }>
+}
+
+/** Activities on a node's own queue. */
+export interface NodeActivities {
+  runSegment(input: SegmentInput): Promise<SegmentResult>
+  removeVolumes(input: { readonly key: JobKey }): Promise<void>
+  buildImage(input: {
+    readonly key: JobKey
+    readonly repo: string
+    readonly commit: string
+    readonly name: string
+    readonly context: string
+    readonly dockerfile: string
+    readonly to?: string
+  }): Promise<{ readonly outcome: Outcome; readonly reason?: string; readonly deliverable?: Deliverable }>
+}

@@ -1,0 +1,93 @@
+import { execa } from 'execa'
+
+/** git said no, or was not to be had. `stderr` is git's own text with credentials taken out. */
+export class GitFailed extends Error {
+  override readonly name = 'GitFailed'
+  readonly exitCode: number | undefined
+  constructor(message: string, exitCode: number | undefined, cause: unknown) {
+    super(message, { cause })
+    this.exitCode = exitCode
+  }
+}
+
+/** Protocols by the kind of address the operator gave; everything else (`ext::`, `fd::`, ...) is refused by git itself. */
+function allowedProtocol(url: string): string {
+  if (url.startsWith('https://')) return 'https'
+  if (url.startsWith('http://')) return 'http'
+  if (url.startsWith('ssh://') || /^[\w.-]+@[\w.-]+:/.test(url)) return 'ssh'
+  return 'file'
+}
+
+/**
+ * Runs git with an argument array, no shell, no system or user configuration, no prompt, no hooks of ours. `url` tells
+ * which one protocol may be spoken.
+ */
+export async function git(
+  args: readonly string[],
+  options: {
+    readonly dir?: string
+    readonly url?: string
+    readonly auth?: string
+    readonly signal?: AbortSignal
+    readonly input?: string
+  } = {},
+): Promise<Buffer> {
+  const config: [string, string][] = [
+    ['safe.directory', '*'],
+    ['core.hooksPath', '/dev/null'],
+    ['http.followRedirects', 'false'],
+    ['gc.auto', '0'],
+    ['advice.detachedHead', 'false'],
+  ]
+  if (options.auth) config.push(['http.extraHeader', options.auth])
+  const env: Record<string, string> = {
+    // Nothing else of our environment, which may hold secrets, reaches git, its helpers or a repository's hooks.
+    PATH: process.env.PATH ?? '/usr/bin:/bin',
+    HOME: process.env.HOME ?? '/',
+    LANG: 'C.UTF-8',
+    ...(process.env.SSH_AUTH_SOCK ? { SSH_AUTH_SOCK: process.env.SSH_AUTH_SOCK } : {}),
+    GIT_TERMINAL_PROMPT: '0',
+    GIT_CONFIG_NOSYSTEM: '1',
+    GIT_CONFIG_GLOBAL: '/dev/null',
+    GIT_ALLOW_PROTOCOL: allowedProtocol(options.url ?? ''),
+    GIT_SSH_COMMAND: 'ssh -oBatchMode=yes',
+    GIT_CONFIG_COUNT: String(config.length),
+  }
+  for (const [i, [key, value]] of config.entries()) {
+    env[`GIT_CONFIG_KEY_${i}`] = key
+    env[`GIT_CONFIG_VALUE_${i}`] = value
+  }
+  const result = await execa('git', [...args], {
+    env,
+    extendEnv: false,
+    encoding: 'buffer',
+    reject: false,
+    timeout: 300_000,
+    maxBuffer: 64 * 1024 * 1024,
+    ...(options.dir === undefined ? {} : { cwd: options.dir }),
+    ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
+    ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
+  })
+  if (result.exitCode !== 0) {
+    const said =
+      Buffer.from(result.stderr ?? [])
+        .toString()
+        .trim() ||
+      result.shortMessage ||
+      'no message'
+    throw new GitFailed(`git ${args[0]}: ${withoutCredentials(said)}`, result.exitCode, result.cause)
+  }
+  return Buffer.from(result.stdout)
+}
+
+/**
+ * The other end of a repository on this disk may belong to another user, which git refuses unless told; our own
+ * configuration does not reach that process.
+ */
+export function otherEnd(url: string, service: 'upload-pack' | 'receive-pack'): readonly string[] {
+  return allowedProtocol(url) === 'file' ? [`--${service}=git -c safe.directory=* ${service}`] : []
+}
+
+export function withoutCredentials(text: string): string {
+  return text.replace(/\/\/[^/@\s]+@/g, '//')
+}

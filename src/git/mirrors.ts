@@ -1,0 +1,184 @@
+import { existsSync } from 'node:fs'
+import { mkdir, rename, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { GitFailed, git, otherEnd } from './git.ts'
+
+export interface CommitInfo {
+  readonly author: string
+  readonly authorEmail: string
+  readonly title: string
+}
+
+/** The file is not there, or is not a plain file (a link or submodule would read what the repository points at). */
+export class NotAFile extends Error {
+  override readonly name = 'NotAFile'
+}
+
+/** A bare mirror per repository as cache. Every call may be repeated; two calls for one repository do not disturb. */
+export interface Mirrors {
+  /** The mirror's directory with this commit in it; fetched only if it is not there yet. */
+  ensure(repo: string, source: Source, commit: string): Promise<string>
+  /** Bytes of a regular file at a commit. Throws `NotAFile`. */
+  readFile(repo: string, commit: string, path: string): Promise<Buffer>
+  commitInfo(repo: string, commit: string): Promise<CommitInfo>
+  /** The commit a branch has at the source now; undefined: no such branch. */
+  head(source: Source, branch: string): Promise<string | undefined>
+  /**
+   * Moves a branch of the source to `commit`, only if that is a fast-forward from what it has now. Repeatable: a branch
+   * that is there already is left alone.
+   */
+  fastForward(repo: string, source: Source, branch: string, commit: string): Promise<FastForward>
+}
+
+export interface Source {
+  /** From the operator's file; nothing else is ever fetched. */
+  readonly url: string
+  /** A full header line, for one host only. */
+  readonly auth?: string
+}
+
+export type FastForward =
+  | { readonly kind: 'moved'; readonly from?: string }
+  | { readonly kind: 'already' }
+  | { readonly kind: 'refused'; readonly why: string; readonly at?: string }
+
+export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
+  const underway = new Map<string, Promise<string>>()
+  // No percent signs: git would decode them in a `file://` address.
+  const pathOf = (repo: string) => join(dir, `${encodeURIComponent(repo).replaceAll('%', '=')}.git`)
+
+  async function fetchCommit(repo: string, source: Source, commit: string): Promise<string> {
+    const path = pathOf(repo)
+    if (!existsSync(path)) {
+      await mkdir(dir, { recursive: true })
+      const fresh = `${path}.${process.pid}.new`
+      await rm(fresh, { recursive: true, force: true })
+      await git(['init', '--quiet', '--bare', '--', fresh])
+      await rename(fresh, path).catch((err: NodeJS.ErrnoException) => {
+        // Another process was faster.
+        if (err.code !== 'ENOTEMPTY' && err.code !== 'EEXIST') throw err
+      })
+    }
+    if (await has(path, commit)) return path
+    const fetch = (what: readonly string[]) =>
+      git(
+        [
+          'fetch',
+          '--quiet',
+          '--no-tags',
+          '--no-write-fetch-head',
+          '--force',
+          ...otherEnd(source.url, 'upload-pack'),
+          '--',
+          source.url,
+          ...what,
+        ],
+        {
+          dir: path,
+          url: source.url,
+          ...(source.auth ? { auth: source.auth } : {}),
+        },
+      )
+    try {
+      await fetch([`${commit}:refs/penstock/${commit}`])
+    } catch {
+      // Servers that do not serve unadvertised commits: take all branches, then look.
+      await fetch(['+refs/heads/*:refs/heads/*'])
+      await git(['update-ref', `refs/penstock/${commit}`, commit], { dir: path })
+    }
+    return path
+  }
+
+  const mirrors: Mirrors = {
+    ensure(repo, source, commit) {
+      const key = `${repo}\0${commit}`
+      const known = underway.get(key)
+      if (known) return known
+      const promise = fetchCommit(repo, source, commit).finally(() => underway.delete(key))
+      underway.set(key, promise)
+      return promise
+    },
+    async readFile(repo, commit, path) {
+      const dir = pathOf(repo)
+      const listed = (await git(['ls-tree', '-z', commit, '--', path], { dir })).toString()
+      const match = /^(\d{6}) (\w+) ([0-9a-f]+)\t/.exec(listed)
+      if (!match?.[3]) throw new NotAFile(`${path} does not exist at ${commit}`)
+      if (match[1] !== '100644' && match[1] !== '100755')
+        throw new NotAFile(`${path} is not a regular file at ${commit}`)
+      return git(['cat-file', 'blob', match[3]], { dir })
+    },
+    async commitInfo(repo, commit) {
+      const text = (
+        await git(['show', '--no-patch', '--format=%an%x00%ae%x00%s', commit], { dir: pathOf(repo) })
+      ).toString()
+      const [author = '', authorEmail = '', title = ''] = text.trimEnd().split('\0')
+      return { author, authorEmail, title }
+    },
+    async head(source, branch) {
+      const text = (
+        await git(['ls-remote', ...otherEnd(source.url, 'upload-pack'), '--', source.url, `refs/heads/${branch}`], {
+          url: source.url,
+          ...(source.auth ? { auth: source.auth } : {}),
+        })
+      ).toString()
+      return /^([0-9a-f]{40,64})\t/.exec(text)?.[1]
+    },
+    async fastForward(repo, source, branch, commit) {
+      const dir = await mirrors.ensure(repo, source, commit)
+      const from = await mirrors.head(source, branch)
+      if (from === commit) return { kind: 'already' }
+      if (from !== undefined) {
+        await mirrors.ensure(repo, source, from)
+        if (!(await isAncestor(dir, from, commit))) {
+          const why = `${branch} is at ${from.slice(0, 12)}, which is not an ancestor of ${commit.slice(0, 12)}`
+          return { kind: 'refused', why, at: from }
+        }
+      }
+      try {
+        // The lease names the value that was judged: if the branch has moved since, git refuses.
+        const lease = `--force-with-lease=refs/heads/${branch}:${from ?? ''}`
+        await git(
+          [
+            'push',
+            '--quiet',
+            lease,
+            ...otherEnd(source.url, 'receive-pack'),
+            '--',
+            source.url,
+            `${commit}:refs/heads/${branch}`,
+          ],
+          {
+            dir,
+            url: source.url,
+            ...(source.auth ? { auth: source.auth } : {}),
+          },
+        )
+      } catch (err) {
+        // The answer may have been lost: the ref decides.
+        const now = await mirrors.head(source, branch)
+        if (now === commit) return { kind: 'moved', ...(from ? { from } : {}) }
+        if (now !== from) return { kind: 'refused', why: `${branch} moved meanwhile`, ...(now ? { at: now } : {}) }
+        throw err
+      }
+      return { kind: 'moved', ...(from ? { from } : {}) }
+    },
+  }
+  return mirrors
+
+  async function has(path: string, commit: string): Promise<boolean> {
+    return git(['cat-file', '-e', `${commit}^{commit}`], { dir: path }).then(
+      () => true,
+      () => false,
+    )
+  }
+
+  async function isAncestor(path: string, ancestor: string, of: string): Promise<boolean> {
+    try {
+      await git(['merge-base', '--is-ancestor', ancestor, of], { dir: path })
+      return true
+    } catch (err) {
+      if (err instanceof GitFailed && err.exitCode === 1) return false
+      throw err
+    }
+  }
+}

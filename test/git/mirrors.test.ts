@@ -1,0 +1,112 @@
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { createMirrors } from '../../src/git/mirrors.ts'
+import { checkout } from '../../src/workspace/checkout.ts'
+
+let dir: string
+let work: string
+let bare: string
+const run = (...args: string[]) =>
+  execFileSync('git', args, { cwd: work, stdio: ['ignore', 'pipe', 'pipe'] })
+    .toString()
+    .trim()
+
+function commit(file: string, text: string): string {
+  writeFileSync(join(work, file), text)
+  run('add', '-A')
+  run('-c', 'user.name=Ada', '-c', 'user.email=ada@example.org', 'commit', '-qm', `change ${file}`)
+  run('push', '-q', 'origin', 'HEAD:master')
+  return run('rev-parse', 'HEAD')
+}
+
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'pst-git-'))
+  work = join(dir, 'work')
+  bare = join(dir, 'bare.git')
+  execFileSync('git', ['init', '-q', '--bare', bare])
+  execFileSync('git', ['init', '-q', '-b', 'master', work])
+  run('remote', 'add', 'origin', bare)
+})
+afterEach(() => rmSync(dir, { recursive: true, force: true }))
+
+describe('mirrors', () => {
+  it('reads a file at one commit, whatever the branch is at', async () => {
+    const first = commit('a.txt', 'one')
+    commit('a.txt', 'two')
+    const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
+
+    await mirrors.ensure('acme/web', { url: bare }, first)
+
+    expect((await mirrors.readFile('acme/web', first, 'a.txt')).toString()).toBe('one')
+    expect(await mirrors.commitInfo('acme/web', first)).toEqual({
+      author: 'Ada',
+      authorEmail: 'ada@example.org',
+      title: 'change a.txt',
+    })
+  })
+
+  it('refuses a link where a file is expected', async () => {
+    symlinkSync('/etc/passwd', join(work, '.penstock.yml'))
+    const at = commit('a.txt', 'one')
+    const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
+    await mirrors.ensure('acme/web', { url: bare }, at)
+
+    await expect(mirrors.readFile('acme/web', at, '.penstock.yml')).rejects.toThrow('not a regular file')
+  })
+
+  it('moves a branch only forward, and says why not', async () => {
+    const first = commit('a.txt', 'one')
+    const second = commit('a.txt', 'two')
+    const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
+    const source = { url: bare }
+
+    expect(await mirrors.fastForward('acme/web', source, 'production', first)).toEqual({ kind: 'moved' })
+    expect(await mirrors.fastForward('acme/web', source, 'production', second)).toEqual({ kind: 'moved', from: first })
+    expect(await mirrors.fastForward('acme/web', source, 'production', second)).toEqual({ kind: 'already' })
+    const back = await mirrors.fastForward('acme/web', source, 'production', first)
+
+    expect(back.kind).toBe('refused')
+    expect(await mirrors.head(source, 'production')).toBe(second)
+  })
+
+  it('runs the hooks of the repository it pushes to', async () => {
+    const first = commit('a.txt', 'one')
+    const seen = join(dir, 'seen')
+    writeFileSync(join(bare, 'hooks', 'post-receive'), `#!/bin/sh\ncat >> ${seen}\n`, { mode: 0o755 })
+
+    await createMirrors({ dir: join(dir, 'mirrors') }).fastForward('acme/web', { url: bare }, 'production', first)
+
+    expect(readFileSync(seen, 'utf8')).toContain(`${first} refs/heads/production`)
+  })
+
+  it('never takes an address for an option or a command', async () => {
+    const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
+    const canary = join(dir, 'canary')
+
+    for (const url of [`--upload-pack=touch ${canary};`, `ext::sh -c touch% ${canary}`]) {
+      await expect(mirrors.ensure('acme/web', { url }, 'a'.repeat(40))).rejects.toThrow()
+    }
+
+    expect(() => readFileSync(canary)).toThrow()
+  })
+})
+
+describe('checkout', () => {
+  it('gives a working tree with a usable .git and nothing of what was there before', async () => {
+    const at = commit('a.txt', 'one')
+    const mirror = await createMirrors({ dir: join(dir, 'mirrors') }).ensure('acme/web', { url: bare }, at)
+    const target = join(dir, 'workspace')
+    mkdirSync(target)
+    writeFileSync(join(target, 'left-over'), 'x')
+
+    await checkout(mirror, at, target)
+
+    expect(readFileSync(join(target, 'a.txt'), 'utf8')).toBe('one')
+    expect(execFileSync('git', ['-C', target, 'rev-parse', 'HEAD']).toString().trim()).toBe(at)
+    expect(execFileSync('git', ['-C', target, 'status', '--porcelain']).toString()).toBe('')
+    expect(execFileSync('git', ['-C', target, 'remote']).toString()).toBe('')
+  })
+})

@@ -1,0 +1,2 @@
+export { job } from './job.ts'
+export { pipelineRun } from './pipeline-run.ts'

@@ -1,0 +1,212 @@
+import {
+  ActivityCancellationType,
+  ActivityFailure,
+  ApplicationFailure,
+  CancellationScope,
+  condition,
+  isCancellation,
+  log,
+  proxyActivities,
+  proxyLocalActivities,
+  setCurrentDetails,
+  setHandler,
+  TimeoutFailure,
+} from '@temporalio/workflow'
+import { CONTROL_QUEUE, nodeQueue } from '../src/core/ids.ts'
+import { jobEnvironment } from '../src/core/job-environment.ts'
+import type {
+  ControlActivities,
+  JobInput,
+  JobPlacement,
+  JobResult,
+  NodeActivities,
+  SegmentInput,
+  SegmentResult,
+} from '../src/core/run-contract.ts'
+import { granted } from './messages.ts'
+
+const quick = proxyLocalActivities<ControlActivities>({ startToCloseTimeout: '30 s' })
+
+/** Asked again by itself, in case the wake-up was lost. */
+const POOL_RETRY = '30 s'
+/** No worker of that node takes the work within this time: the job is errored, naming the node. */
+const NO_WORKER = '2 min'
+/** A node's worker beats every second; after this silence the work is given to whoever listens on the node's queue. */
+const WORKER_SILENT = '5 s'
+
+/** One attempt of a job: lease what it needs, let Swarm choose a node, follow its containers there, tell how it ended. */
+export async function job(input: JobInput): Promise<JobResult> {
+  const { key } = input
+  let wakeUps = 0
+  setHandler(granted, () => {
+    wakeUps++
+  })
+
+  let result: JobResult
+  try {
+    result = await attempt(input, () => wakeUps)
+  } catch (err) {
+    if (isCancellation(err)) result = { outcome: 'canceled', lost: false }
+    else if (err instanceof ApplicationFailure || err instanceof ActivityFailure) {
+      result = { outcome: 'errored', reason: reasonOf(err), lost: false }
+    } else throw err
+  }
+  await CancellationScope.nonCancellable(() =>
+    quick.endJob({ key, outcome: result.outcome, ...(result.reason === undefined ? {} : { reason: result.reason }) }),
+  )
+  return result
+}
+
+async function attempt(input: JobInput, wakeUps: () => number): Promise<JobResult> {
+  const { key, job } = input
+  const pools = await leasePools(input, wakeUps)
+  if (pools.kind === 'ended') return pools.result
+
+  let placement: JobPlacement = { kind: 'pending' }
+  let firstStep = 0
+  for (const [segment, content] of job.segments.entries()) {
+    const start =
+      placement.kind === 'placed'
+        ? await quick.startSegment({ ...input, segment, node: placement.node })
+        : await quick.startJob(input)
+    if (start.kind === 'ended')
+      return { outcome: start.outcome, lost: false, ...(start.reason ? { reason: start.reason } : {}) }
+    if (start.kind === 'refused') return { outcome: start.outcome, reason: start.reason, lost: false }
+    const place = await placed(input, segment, start)
+    if (place.kind !== 'placed') return notPlaced(place)
+    placement = place
+
+    const result = await followSegment(input, place, {
+      key,
+      repo: input.repo,
+      commit: input.context.change.commit,
+      segment,
+      content,
+      firstStep,
+      env: { ...jobEnvironment(input), ...pools.env, ...job.env },
+      secretEnv: job.secrets.filter((secret) => secret.env).map((secret) => secret.name),
+      workdir: job.workdir,
+      timeoutSeconds: job.timeoutSeconds,
+      memoryLimit: job.resources.memory.limit,
+      junit: job.reports.junit,
+      last: segment === job.segments.length - 1,
+    })
+    if (result.outcome !== 'succeeded') return { ...result, node: place.node }
+    firstStep += content.steps.length
+  }
+  return { outcome: 'succeeded', lost: false, ...(placement.kind === 'placed' ? { node: placement.node } : {}) }
+}
+
+async function leasePools(
+  { key, job }: JobInput,
+  wakeUps: () => number,
+): Promise<
+  | { readonly kind: 'held'; readonly env: Readonly<Record<string, string>> }
+  | { readonly kind: 'ended'; readonly result: JobResult }
+> {
+  if (job.pools.length === 0) return { kind: 'held', env: {} }
+  for (;;) {
+    const seen = wakeUps()
+    const answer = await quick.acquirePools({ key, requests: job.pools })
+    switch (answer.kind) {
+      case 'granted':
+        setCurrentDetails('')
+        return { kind: 'held', env: answer.env }
+      case 'impossible':
+        return { kind: 'ended', result: { outcome: 'failed', reason: answer.sentence, lost: false } }
+      case 'superseded':
+        return { kind: 'ended', result: { outcome: 'canceled', reason: `superseded by ${answer.by}`, lost: false } }
+      case 'queued':
+        setCurrentDetails(`waits for a pool: ${answer.sentence}`)
+        await condition(() => wakeUps() !== seen, POOL_RETRY)
+    }
+  }
+}
+
+/** Waits until Swarm has chosen a node; shows its own reason meanwhile. */
+async function placed(input: JobInput, segment: number, start: JobPlacement): Promise<JobPlacement> {
+  const patient = proxyActivities<ControlActivities>({
+    taskQueue: CONTROL_QUEUE,
+    startToCloseTimeout: '10 min',
+    heartbeatTimeout: '15 s',
+    summary: `${input.job.name}: waits for a node`,
+  })
+  let now = start
+  while (now.kind === 'pending') {
+    setCurrentDetails(`waits for a node: ${now.reason ?? 'Swarm has not chosen one yet'}`)
+    now = await patient.awaitPlacement({ key: input.key, segment, seconds: 300 })
+  }
+  setCurrentDetails(now.kind === 'placed' ? `on node ${now.hostname}` : '')
+  return now
+}
+
+function notPlaced(place: Exclude<JobPlacement, { kind: 'placed' }>): JobResult {
+  switch (place.kind) {
+    case 'lost':
+      return {
+        outcome: 'errored',
+        reason: `node ${place.node} was lost: ${place.reason}`,
+        lost: true,
+        node: place.node,
+      }
+    case 'rejected':
+      return { outcome: 'errored', reason: place.reason, lost: false }
+    case 'pending':
+      return { outcome: 'errored', reason: place.reason ?? 'no node', lost: false }
+  }
+}
+
+/** Follows the segment's container on its node, through deaths of the worker there, until it has ended. */
+async function followSegment(
+  input: JobInput,
+  place: Extract<JobPlacement, { kind: 'placed' }>,
+  segment: SegmentInput,
+): Promise<JobResult> {
+  const node = proxyActivities<NodeActivities>({
+    taskQueue: nodeQueue(place.node),
+    startToCloseTimeout: '7 days',
+    scheduleToStartTimeout: NO_WORKER,
+    heartbeatTimeout: WORKER_SILENT,
+    // A failed attempt is looked into (is the node alive? was the task lost?) before the next one.
+    retry: { maximumAttempts: 1 },
+    cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+    summary: `${input.key.stage} / ${input.job.name} on ${place.hostname}`,
+  })
+  for (;;) {
+    let result: SegmentResult
+    try {
+      result = await node.runSegment(segment)
+    } catch (err) {
+      const verdict = afterFailure(err, place.hostname)
+      if (verdict) return verdict
+      result = { kind: 'not_started' }
+      log.warn('the segment is followed anew', { ...input.key, reason: reasonOf(err) })
+    }
+    if (result.kind === 'ended') return result
+    const now = await quick.placement({ key: input.key, segment: segment.segment })
+    if (now.kind === 'lost' || now.kind === 'rejected') return notPlaced(now)
+  }
+}
+
+/** What a failed activity means for the attempt; undefined: it may be followed anew. */
+function afterFailure(err: unknown, hostname: string): JobResult | undefined {
+  if (isCancellation(err)) throw err
+  const cause = err instanceof ActivityFailure ? err.cause : err
+  if (cause instanceof TimeoutFailure) {
+    if (cause.timeoutType === 'SCHEDULE_TO_START') {
+      return {
+        outcome: 'errored',
+        reason: `no worker on node ${hostname} took the job within ${NO_WORKER}`,
+        lost: true,
+      }
+    }
+    return undefined
+  }
+  if (cause instanceof ApplicationFailure && !cause.nonRetryable) return undefined
+  return { outcome: 'errored', reason: reasonOf(err), lost: false }
+}
+
+function reasonOf(err: unknown): string {
+  const cause = err instanceof ActivityFailure && err.cause ? err.cause : err
+  return cause instanceof Error ? cause.message : String(cause)
+}

@@ -1,0 +1,453 @@
+import {
+  ApplicationFailure,
+  CancellationScope,
+  CancelledFailure,
+  ChildWorkflowCancellationType,
+  ChildWorkflowFailure,
+  condition,
+  executeChild,
+  isCancellation,
+  log,
+  ParentClosePolicy,
+  proxyActivities,
+  proxyLocalActivities,
+  setCurrentDetails,
+  setHandler,
+  upsertSearchAttributes,
+  WorkflowIdReusePolicy,
+  workflowInfo,
+} from '@temporalio/workflow'
+import type { Answer } from '../src/core/approval.ts'
+import type { Waiting } from '../src/core/events.ts'
+import { CONTROL_QUEUE, jobId, nodeQueue } from '../src/core/ids.ts'
+import { type Outcome, worstOutcome } from '../src/core/outcome.ts'
+import type {
+  Deliverable,
+  DeliverablePlan,
+  DeployStage,
+  GateStage,
+  Job,
+  PromoteStage,
+  Stage,
+} from '../src/core/plan.ts'
+import { isJobDone, isStageDone, nextAttempt, readyJobs, unreachableJobs } from '../src/core/progress.ts'
+import type {
+  Begun,
+  ControlActivities,
+  JobInput,
+  JobResult,
+  NodeActivities,
+  RunInput,
+  VoteSignal,
+} from '../src/core/run-contract.ts'
+import { job as jobWorkflow } from './job.ts'
+import { approve, granted, progress as progressQuery, reject } from './messages.ts'
+
+const quick = proxyLocalActivities<ControlActivities>({ startToCloseTimeout: '30 s' })
+const control = proxyActivities<ControlActivities>({
+  taskQueue: CONTROL_QUEUE,
+  startToCloseTimeout: '10 min',
+  heartbeatTimeout: '1 min',
+  retry: { initialInterval: '500 ms', maximumInterval: '30 s' },
+})
+
+/** Asked again by itself, in case the wake-up was lost. */
+const ASK_AGAIN = '1 min'
+/** An attempt that the infrastructure lost is run again at most this often, where the spec says it may be. */
+const MOST_LOST_ATTEMPTS = 3
+
+type Ready = Extract<Begun, { kind: 'begun' }>
+type Ended = { readonly outcome: Outcome; readonly reason?: string }
+
+/** The story of one try of a run. Earlier tries' successes stand; the failed stage and what follows run again. */
+export async function pipelineRun(input: RunInput): Promise<void> {
+  const begun = await control.beginTry(input)
+  const run = createRun(input, begun)
+  let ended: Ended
+  try {
+    ended = begun.kind === 'refused' ? begun : await run.stages(begun)
+  } catch (err) {
+    if (isCancellation(err)) {
+      const reason = await CancellationScope.nonCancellable(() => quick.cancelReason({ run: input.run }))
+      ended = { outcome: 'canceled', reason }
+    } else if (err instanceof ApplicationFailure || err instanceof Error) {
+      ended = { outcome: 'errored', reason: rootMessage(err) }
+    } else throw err
+  }
+  await CancellationScope.nonCancellable(async () => {
+    await quick.finishTry({ ...input, ...ended })
+    upsertSearchAttributes([{ key: { name: 'PenstockStatus', type: 'KEYWORD' }, value: ended.outcome }])
+    setCurrentDetails(`${ended.outcome}${ended.reason ? `: ${ended.reason}` : ''}`)
+    await run.cleanUp()
+  })
+  if (CancellationScope.current().consideredCancelled) throw new CancelledFailure(ended.reason ?? 'canceled')
+  if (ended.outcome !== 'succeeded' && ended.outcome !== 'skipped') {
+    throw ApplicationFailure.nonRetryable(ended.reason ?? ended.outcome, ended.outcome)
+  }
+}
+
+function createRun(input: RunInput, begun: Begun) {
+  const { run } = input
+  const votes: { readonly answer: Answer; readonly vote: VoteSignal }[] = []
+  const shown: Record<string, Outcome | 'running'> = {}
+  const cleanups: Promise<void>[] = []
+  let wakeUps = 0
+  let voteCount = 0
+  let stageName: string | undefined
+  let waitingFor: Waiting | undefined
+  let deliverables: readonly Deliverable[] = begun.kind === 'begun' ? begun.progress.deliverables : []
+
+  setHandler(approve, (vote) => void votes.push({ answer: 'approve', vote: vote ?? { who: '' } }))
+  setHandler(reject, (vote) => void votes.push({ answer: 'reject', vote: vote ?? { who: '' } }))
+  setHandler(granted, () => {
+    wakeUps++
+  })
+  setHandler(progressQuery, () => ({
+    stages: shown,
+    ...(stageName === undefined ? {} : { stage: stageName }),
+    ...(waitingFor === undefined ? {} : { waiting: waitingFor }),
+  }))
+  upsertSearchAttributes([
+    { key: { name: 'PenstockRepo', type: 'KEYWORD' }, value: begun.repo },
+    { key: { name: 'PenstockBranch', type: 'KEYWORD' }, value: begun.branch },
+    { key: { name: 'PenstockCommit', type: 'KEYWORD' }, value: begun.commit },
+    { key: { name: 'PenstockStatus', type: 'KEYWORD' }, value: 'running' },
+  ])
+
+  async function stages(ready: Ready): Promise<Ended> {
+    for (const stage of ready.plan.stages) {
+      if (isStageDone(ready.progress, stage) && (await stands(ready, stage))) {
+        shown[stage.name] = 'succeeded'
+        await quick.append({
+          run,
+          key: `${input.try}/${stage.name}/reused`,
+          events: [{ type: 'stage.reused.v1', stage: stage.name }],
+        })
+        continue
+      }
+      const ended = await runStage(ready, stage)
+      if (ended.outcome !== 'succeeded' && ended.outcome !== 'skipped') {
+        return { outcome: ended.outcome, reason: `${stage.name}: ${ended.reason ?? ended.outcome}` }
+      }
+    }
+    return { outcome: 'succeeded' }
+  }
+
+  /** Whether a stage that succeeded in an earlier try still holds. A deployment holds while nobody deployed over it. */
+  async function stands(ready: Ready, stage: Stage): Promise<boolean> {
+    if (stage.kind !== 'deploy') return stage.kind !== 'gate'
+    await holdEnvironment(ready, stage.environment)
+    if (stage.how.kind === 'job') return true
+    const { repo } = ready
+    return quick.isDeployed({ run, repo, environment: stage.environment, deliverable: stage.how.deliverable })
+  }
+
+  async function runStage(ready: Ready, stage: Stage): Promise<Ended> {
+    const attempt = nextAttempt(ready.progress.stages[stage.name])
+    stageName = stage.name
+    shown[stage.name] = 'running'
+    setCurrentDetails(`stage ${stage.name}`)
+    await quick.append({
+      run,
+      key: `${stage.name}/${attempt}/started`,
+      events: [{ type: 'stage.started.v1', stage: stage.name, attempt }],
+    })
+    let ended: Ended
+    try {
+      ended = await stageBody(ready, stage, attempt)
+    } catch (err) {
+      ended = isCancellation(err) ? { outcome: 'canceled' } : { outcome: 'errored', reason: rootMessage(err) }
+      await CancellationScope.nonCancellable(() => finishStage(stage, attempt, ended))
+      throw err
+    }
+    await finishStage(stage, attempt, ended)
+    return ended
+  }
+
+  async function finishStage(stage: Stage, attempt: number, ended: Ended): Promise<void> {
+    shown[stage.name] = ended.outcome
+    await quick.append({
+      run,
+      key: `${stage.name}/${attempt}/finished`,
+      events: [{ type: 'stage.finished.v1', stage: stage.name, attempt, ...ended }],
+    })
+  }
+
+  function stageBody(ready: Ready, stage: Stage, attempt: number): Promise<Ended> {
+    switch (stage.kind) {
+      case 'jobs':
+        return runJobs(ready, stage.name, stage.jobs, stage.environment)
+      case 'deliver':
+        return deliver(ready, stage.name, stage.deliverables)
+      case 'deploy':
+        return deploy(ready, stage)
+      case 'gate':
+        return gate(ready, stage, attempt)
+      case 'promote':
+        return promote(ready, stage)
+    }
+  }
+
+  // ------------------------------------------------------------------ jobs
+
+  async function runJobs(
+    ready: Ready,
+    stage: string,
+    jobs: readonly Job[],
+    environment: string | undefined,
+  ): Promise<Ended> {
+    const ended: Record<string, Outcome> = {}
+    const reasons: string[] = []
+    const running = new Map<string, Promise<void>>()
+    for (const job of jobs) if (isJobDone(ready.progress, stage, job.name)) ended[job.name] = 'succeeded'
+    for (;;) {
+      for (const job of unreachableJobs(jobs, ended)) ended[job.name] = 'skipped'
+      for (const job of readyJobs(jobs, ended, new Set(running.keys()))) {
+        running.set(
+          job.name,
+          runJob(ready, stage, job, environment).then((result) => {
+            running.delete(job.name)
+            ended[job.name] = result.outcome
+            if (result.reason) reasons.push(`${job.name}: ${result.reason}`)
+          }),
+        )
+      }
+      if (running.size === 0) break
+      await Promise.race(running.values())
+    }
+    const outcome = worstOutcome(Object.values(ended))
+    return { outcome, ...(reasons.length > 0 && outcome !== 'succeeded' ? { reason: reasons.join('; ') } : {}) }
+  }
+
+  async function runJob(ready: Ready, stage: string, job: Job, environment?: string): Promise<JobResult> {
+    let attempt = nextAttempt(ready.progress.stages[stage]?.jobs[job.name])
+    for (let lostAttempts = 1; ; lostAttempts++, attempt++) {
+      const result = await runAttempt(ready, stage, job, attempt, environment)
+      if (!result.lost || job.onLost !== 'retry' || lostAttempts >= MOST_LOST_ATTEMPTS) return result
+      log.warn('the attempt was lost and is run again', { run, stage, job: job.name, attempt, reason: result.reason })
+    }
+  }
+
+  async function runAttempt(
+    ready: Ready,
+    stage: string,
+    job: Job,
+    attempt: number,
+    environment?: string,
+  ): Promise<JobResult> {
+    const key = { run, stage, job: job.name, attempt }
+    const jobInput: JobInput = {
+      key,
+      repo: ready.repo,
+      job,
+      context: ready.context,
+      deliverables,
+      ...(environment === undefined ? {} : { environment }),
+    }
+    let result: JobResult | undefined
+    try {
+      result = await executeChild(jobWorkflow, {
+        workflowId: jobId(key),
+        args: [jobInput],
+        workflowIdReusePolicy: WorkflowIdReusePolicy.ALLOW_DUPLICATE,
+        cancellationType: ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
+        parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
+        staticSummary: attempt === 1 ? `${stage} / ${job.name}` : `${stage} / ${job.name} (attempt ${attempt})`,
+      })
+    } catch (err) {
+      if (isCancellation(err)) throw err
+      if (!(err instanceof ChildWorkflowFailure)) throw err
+      result = { outcome: 'errored', reason: rootMessage(err), lost: false }
+      const { outcome, reason } = result
+      await quick.endJob({ key, outcome, ...(reason ? { reason } : {}) })
+    } finally {
+      cleanups.push(CancellationScope.nonCancellable(() => cleanJob(key, result?.node)))
+    }
+    if (CancellationScope.current().consideredCancelled) throw new CancelledFailure('canceled')
+    return result
+  }
+
+  async function cleanJob(key: JobInput['key'], node: string | undefined): Promise<void> {
+    const clean = proxyActivities<ControlActivities & NodeActivities>({
+      taskQueue: CONTROL_QUEUE,
+      startToCloseTimeout: '1 min',
+      scheduleToCloseTimeout: '2 min',
+      summary: `remove what ${key.job} used`,
+    })
+    try {
+      await clean.removeJob({ key })
+      if (node !== undefined) {
+        await clean.removeVolumes.executeWithOptions(
+          { taskQueue: nodeQueue(node), startToCloseTimeout: '1 min', scheduleToCloseTimeout: '2 min' },
+          [{ key }],
+        )
+      }
+    } catch (err) {
+      // The sweep of server and node finds it by its labels.
+      log.warn('clean-up is left to the sweep', { ...key, reason: rootMessage(err) })
+    }
+  }
+
+  /** Waits until what ended jobs used is gone, their network included. */
+  async function cleanUp(): Promise<void> {
+    const count = cleanups.length
+    await Promise.all(cleanups.splice(0))
+    if (count === 0) return
+    try {
+      await proxyActivities<ControlActivities>({
+        taskQueue: CONTROL_QUEUE,
+        startToCloseTimeout: '1 min',
+        scheduleToCloseTimeout: '2 min',
+      }).removeNetwork({ run })
+    } catch (err) {
+      log.warn('the network is left to the sweep', { run, reason: rootMessage(err) })
+    }
+  }
+
+  // ------------------------------------------------------------------ deliverables and environments
+
+  async function deliver(ready: Ready, stage: string, wanted: readonly DeliverablePlan[]): Promise<Ended> {
+    for (const one of wanted) {
+      // Built once: what an earlier try has built is what this one ships.
+      if (deliverables.some((done) => done.name === one.name)) continue
+      const result = one.kind === 'image' ? await buildImage(ready, stage, one) : await buildPackage(ready, stage, one)
+      if (result.outcome !== 'succeeded')
+        return { ...result, reason: `${one.name}: ${result.reason ?? result.outcome}` }
+    }
+    return { outcome: 'succeeded' }
+  }
+
+  async function buildPackage(
+    ready: Ready,
+    stage: string,
+    one: Extract<DeliverablePlan, { kind: 'package' }>,
+  ): Promise<Ended> {
+    return runJobs(ready, stage, [one.job], undefined)
+  }
+
+  async function buildImage(
+    ready: Ready,
+    stage: string,
+    one: Extract<DeliverablePlan, { kind: 'image' }>,
+  ): Promise<Ended> {
+    const attempt = nextAttempt(ready.progress.stages[stage]?.jobs[one.name])
+    const key = { run, stage, job: one.name, attempt }
+    const { node, hostname } = await control.chooseBuildNode({ run })
+    await quick.append({
+      run,
+      key: `${jobId(key)}:started`,
+      events: [{ type: 'job.started.v1', stage, job: one.name, attempt }],
+    })
+    const builder = proxyActivities<NodeActivities>({
+      taskQueue: nodeQueue(node),
+      startToCloseTimeout: '1 h',
+      scheduleToStartTimeout: '2 min',
+      heartbeatTimeout: '10 s',
+      retry: { maximumAttempts: 3 },
+      summary: `build ${one.name} on ${hostname}`,
+    })
+    const { name, context, dockerfile, to } = one
+    const { repo } = ready
+    const { commit } = ready.context.change
+    const built = await builder.buildImage({ key, repo, commit, name, context, dockerfile, ...(to ? { to } : {}) })
+    const { deliverable, outcome, reason } = built
+    if (deliverable) {
+      deliverables = [...deliverables, deliverable]
+      const { digest, reference } = deliverable
+      await quick.append({
+        run,
+        key: `${one.name}:built`,
+        events: [{ type: 'deliverable.built.v1', name: one.name, digest, reference }],
+      })
+    }
+    await quick.endJob({ key, outcome, ...(reason ? { reason } : {}) })
+    return { outcome, ...(reason ? { reason } : {}) }
+  }
+
+  async function deploy(ready: Ready, stage: DeployStage): Promise<Ended> {
+    await holdEnvironment(ready, stage.environment)
+    if (stage.how.kind === 'job') return runJobs(ready, stage.name, [stage.how.job], stage.environment)
+    const { deliverable: name } = stage.how
+    const deliverable = deliverables.find((one) => one.name === name)
+    if (!deliverable) return { outcome: 'failed', reason: `no deliverable "${name}" was built for this commit` }
+    const { environment } = stage
+    const { repo, commit } = ready
+    return control.deploy({ run, try: input.try, repo, commit, environment, deliverable })
+  }
+
+  /** The environment is this run's alone from here to the end of the run (the decision on it). */
+  async function holdEnvironment(ready: Ready, environment: string): Promise<void> {
+    for (;;) {
+      const seen = wakeUps
+      const answer = await quick.acquireEnvironment({ run, repo: ready.repo, environment })
+      switch (answer.kind) {
+        case 'granted':
+          return showWaiting(undefined)
+        case 'superseded':
+          await quick.supersede({ run, by: answer.by })
+          await condition(() => false)
+          break
+        case 'impossible':
+          throw ApplicationFailure.nonRetryable(answer.sentence, 'errored')
+        case 'queued':
+          await showWaiting({ kind: 'environment', sentence: answer.sentence })
+          await condition(() => wakeUps !== seen, ASK_AGAIN)
+      }
+    }
+  }
+
+  async function showWaiting(waiting: Waiting | undefined): Promise<void> {
+    if (waitingFor?.sentence === waiting?.sentence) return
+    waitingFor = waiting
+    setCurrentDetails(waiting ? `waits (${waiting.kind}): ${waiting.sentence}` : `stage ${stageName ?? ''}`)
+    const status = waiting ? 'waiting' : 'running'
+    upsertSearchAttributes([{ key: { name: 'PenstockStatus', type: 'KEYWORD' }, value: status }])
+    await quick.showWaiting({ run, ...(stageName ? { stage: stageName } : {}), ...(waiting ? { waiting } : {}) })
+  }
+
+  // ------------------------------------------------------------------ sign-off and promotion
+
+  async function gate(ready: Ready, stage: GateStage, attempt: number): Promise<Ended> {
+    // A gate may wait for weeks: nothing of the jobs before it stays meanwhile.
+    await cleanUp()
+    const { name: gateName, environment } = stage
+    const { repo } = ready
+    const { specDigest } = ready.plan
+    const open = () => quick.openGate({ run, repo, gate: gateName, environment, deliverables, specDigest })
+    let answer = await open()
+    while (answer.kind === 'open') {
+      await showWaiting({ kind: 'approval', sentence: answer.sentence })
+      const seen = wakeUps
+      const news = () => votes.length > 0 || wakeUps !== seen
+      const left = answer.expiresAt === undefined ? undefined : Math.max(answer.expiresAt - Date.now(), 0)
+      if (left === undefined) await condition(news)
+      else if (!(await condition(news, left))) {
+        answer = await quick.expireGate({ run, gate: gateName })
+        continue
+      }
+      const next = votes.shift()
+      if (!next) answer = await open()
+      else {
+        const key = `${workflowInfo().runId}/${attempt}/${voteCount++}`
+        answer = await quick.castVote({ run, gate: gateName, key, ...next })
+      }
+    }
+    await showWaiting(undefined)
+    return answer.kind === 'approved'
+      ? { outcome: 'succeeded' }
+      : { outcome: 'failed', reason: `${answer.kind}: ${answer.sentence}` }
+  }
+
+  async function promote(ready: Ready, stage: PromoteStage): Promise<Ended> {
+    const gateStage = ready.plan.stages.find((one) => one.kind === 'gate')
+    return control.promote({ run, gate: gateStage?.name ?? '', branch: stage.branch })
+  }
+
+  return { stages, cleanUp }
+}
+
+function rootMessage(err: unknown): string {
+  let deepest = err
+  while (deepest instanceof Error && deepest.cause instanceof Error) deepest = deepest.cause
+  return deepest instanceof Error ? deepest.message : String(deepest)
+}
