@@ -1,0 +1,140 @@
+import type { BranchNames, Trigger } from '../core/change.ts'
+import { branchRole } from '../core/change.ts'
+import type { DeliverablePlan, DeployStage, Job, Plan, Segment, Stage, Step } from '../core/plan.ts'
+import type { Diagnostic, Problem } from '../spec/diagnostic.ts'
+import { diagnosticAt } from '../spec/diagnostic.ts'
+import type { DeploySpec, JobSpec, Spec } from '../spec/spec.ts'
+import { didYouMean } from '../spec/suggest.ts'
+
+/** What the operator's file says of an environment, as far as a plan depends on it. */
+export interface PlannedEnvironment {
+  readonly name: string
+  /** Whether people must approve before something is deployed there. */
+  readonly gate: boolean
+}
+
+export interface CompileInput {
+  readonly spec: Spec
+  /** sha256 (hex) of the bytes of the spec file. */
+  readonly specDigest: string
+  readonly trigger: Trigger
+  readonly branches: BranchNames
+  /** In the operator's order. */
+  readonly environments: readonly PlannedEnvironment[]
+}
+
+export type Compiled =
+  | { readonly kind: 'ok'; readonly plan: Plan }
+  | { readonly kind: 'wrong'; readonly diagnostics: readonly Diagnostic[] }
+
+/** The pipeline for one trigger: same input, same plan. */
+export function compilePlan(input: CompileInput): Compiled {
+  const { spec, environments } = input
+  const diagnostics = environmentDiagnostics(spec, environments)
+  if (diagnostics.length > 0) return { kind: 'wrong', diagnostics }
+  return {
+    kind: 'ok',
+    plan: { version: 1, repo: input.trigger.repo, specDigest: input.specDigest, stages: stagesFor(input) },
+  }
+}
+
+function stagesFor({ spec, trigger, branches, environments }: CompileInput): Stage[] {
+  const isGated = (name: string) => environments.some((one) => one.name === name && one.gate)
+  const staging = spec.deploy.find(({ environment }) => !isGated(environment))
+  const production = spec.deploy.find(({ environment }) => isGated(environment))
+  const test: Stage[] = spec.test.length > 0 ? [{ kind: 'jobs', name: 'test', jobs: spec.test.map(toJob) }] : []
+
+  if (trigger.kind === 'pull_request') return test
+  switch (branchRole(trigger.change.ref, branches)) {
+    case 'feature':
+      return test
+    case 'production':
+      return production ? [toDeployStage(production)] : []
+    case 'candidate': {
+      const tested = staging?.environment ?? environments.find(({ gate }) => !gate)?.name
+      return [
+        ...test,
+        ...deliverStage(spec),
+        ...(staging ? [toDeployStage(staging)] : []),
+        ...e2eStage(spec, tested),
+        ...(production ? releaseStages(production.environment, branches.production) : []),
+      ]
+    }
+  }
+}
+
+function deliverStage(spec: Spec): Stage[] {
+  if (spec.deliver.length === 0) return []
+  const deliverables = spec.deliver.map((one): DeliverablePlan => {
+    if (one.kind === 'image') return one
+    return { kind: 'package', name: one.name, job: toJob(one.job), files: one.files }
+  })
+  return [{ kind: 'deliver', name: 'deliver', deliverables }]
+}
+
+function e2eStage(spec: Spec, environment: string | undefined): Stage[] {
+  if (spec.e2e.length === 0) return []
+  return [{ kind: 'jobs', name: 'e2e', ...(environment ? { environment } : {}), jobs: spec.e2e.map(toJob) }]
+}
+
+function releaseStages(environment: string, branch: string): Stage[] {
+  return [
+    { kind: 'gate', name: 'signoff', environment },
+    { kind: 'promote', name: 'promote', branch },
+  ]
+}
+
+function toDeployStage({ environment, how }: DeploySpec): DeployStage {
+  return {
+    kind: 'deploy',
+    name: environment,
+    environment,
+    how: how.kind === 'release' ? how : { kind: 'job', job: toJob(how.job) },
+  }
+}
+
+function toJob({ steps, junit, ...job }: JobSpec): Job {
+  return { ...job, segments: toSegments(steps), reports: { junit } }
+}
+
+/** Adjacent steps of one image share a container, so that ten steps cost what one costs. */
+function toSegments(steps: JobSpec['steps']): Segment[] {
+  const segments: { image: string; steps: Step[] }[] = []
+  for (const { image, ...step } of steps) {
+    const last = segments.at(-1)
+    if (last?.image === image) last.steps.push(step)
+    else segments.push({ image, steps: [step] })
+  }
+  return segments
+}
+
+/** Whether each deployment of the file has a place in the branching model of this operator. */
+function environmentDiagnostics(spec: Spec, environments: readonly PlannedEnvironment[]): Diagnostic[] {
+  const diagnostics: Diagnostic[] = []
+  const taken = new Map<boolean, string>()
+  for (const { environment, place } of spec.deploy) {
+    const report = (problem: Problem) => diagnostics.push(diagnosticAt(place, problem))
+    const declared = environments.find(({ name }) => name === environment)
+    if (declared === undefined) {
+      const names = environments.map(({ name }) => name)
+      report({
+        code: 'unknown-environment',
+        message: `environment "${environment}" is not declared by the operator`,
+        suggestion: didYouMean(environment, names, 'environment declared for this repository'),
+      })
+      continue
+    }
+    const other = taken.get(declared.gate)
+    if (other === undefined) taken.set(declared.gate, environment)
+    else {
+      report({
+        code: 'environment-without-branch',
+        message: declared.gate
+          ? `no branch would deploy "${environment}": the production branch deploys "${other}", the first environment with a gate`
+          : `no branch would deploy "${environment}": the candidate branch deploys "${other}", the first environment without a gate`,
+        suggestion: 'remove one of the two',
+      })
+    }
+  }
+  return diagnostics
+}

@@ -1,0 +1,245 @@
+import type { Diagnostic, Problem } from './diagnostic.ts'
+import { diagnosticAt, quoted } from './diagnostic.ts'
+import { pathText } from './issues.ts'
+import { durationSeconds } from './schema.ts'
+import { didYouMean } from './suggest.ts'
+import type { Path, Tree } from './tree.ts'
+
+const DEFAULT_TIMEOUT_SECONDS = 3600
+
+/**
+ * What refers to what: needed jobs, released deliverables, images, secrets, templates. Works on the file as it is, whether
+ * or not its shape is right, so that all that is wrong is told at once; where the shape is wrong, it is silent.
+ */
+export function referenceDiagnostics(tree: Tree): Diagnostic[] {
+  const diagnostics: Diagnostic[] = []
+  const file = asMap(tree.value)
+  if (file === undefined) return diagnostics
+  const atValue = (path: Path, problem: Problem) => diagnostics.push(diagnosticAt(tree.placeOf(path), problem))
+  const atKey = (path: Path, problem: Problem) => diagnostics.push(diagnosticAt(tree.placeOfKey(path), problem))
+
+  if (!['test', 'deliver', 'e2e', 'deploy'].some((stage) => file[stage] !== undefined)) {
+    atValue([], {
+      code: 'nothing-to-do',
+      message: 'the file has no stage',
+      suggestion: 'write at least one of test, deliver, e2e and deploy',
+    })
+  }
+
+  for (const { path, job } of allJobs(file)) {
+    checkImages(file, path, job, atKey)
+    checkSecrets(file, path, job, atValue, atKey)
+    checkTimeouts(file, path, job, atValue)
+  }
+  for (const stage of ['test', 'e2e']) checkNeeds(stage, file[stage], atValue)
+  checkReleases(file, atValue)
+  checkTemplates(tree.value, [], atValue)
+  return diagnostics
+}
+
+type Report = (path: Path, problem: Problem) => void
+type Fields = Readonly<Record<string, unknown>>
+
+function asMap(value: unknown): Fields | undefined {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Fields) : undefined
+}
+
+/** Every job of the file, in whatever form; `job` is a command, a list or a mapping. */
+function* allJobs(file: Fields): Generator<{ readonly path: Path; readonly job: unknown }> {
+  for (const stage of ['test', 'e2e'] as const) {
+    const jobs = asMap(file[stage])
+    if (jobs) for (const name of Object.keys(jobs)) yield { path: [stage, name], job: jobs[name] }
+    else if (file[stage] !== undefined) yield { path: [stage], job: file[stage] }
+  }
+  const deliver = asMap(file.deliver)
+  for (const name of Object.keys(deliver ?? {})) {
+    const fields = asMap(deliver?.[name])
+    if (fields?.package !== undefined) yield { path: ['deliver', name], job: fields }
+  }
+  const deploy = asMap(file.deploy)
+  for (const name of Object.keys(deploy ?? {})) {
+    const job = deploy?.[name]
+    if (asMap(job)?.deliverable === undefined) yield { path: ['deploy', name], job }
+  }
+}
+
+function checkImages(file: Fields, path: Path, job: unknown, report: Report): void {
+  const fields = asMap(job)
+  if (file.image !== undefined || fields?.image !== undefined) return
+  const run = fields ? fields.run : job
+  if (run === undefined || run === null) return
+  const steps = Array.isArray(run) ? run : [run]
+  if (steps.every((step) => asMap(step)?.image !== undefined)) return
+  report(path, {
+    code: 'no-image',
+    message: `${pathText(path)} has no image`,
+    suggestion: 'add `image` to the job, or at the top of the file for all jobs',
+  })
+}
+
+function checkSecrets(file: Fields, path: Path, job: unknown, atValue: Report, atKey: Report): void {
+  const fields = asMap(job)
+  const secrets = fields?.secrets
+  const names = Array.isArray(secrets) ? secrets : Object.keys(asMap(secrets) ?? {})
+  const seen = new Set<string>()
+  for (const [index, name] of names.entries()) {
+    if (typeof name !== 'string') continue
+    const at: Path = [...path, 'secrets', Array.isArray(secrets) ? index : name]
+    const report = Array.isArray(secrets) ? atValue : atKey
+    if (seen.has(name))
+      report(at, { code: 'duplicate', message: `secret ${quoted(name)} is listed twice`, suggestion: 'remove one' })
+    seen.add(name)
+    const asVariable = asMap(secrets)?.[name] === 'env'
+    for (const variable of asVariable ? [name, `${name}_FILE`] : [`${name}_FILE`]) {
+      for (const [where, env] of [
+        ['the job', fields?.env],
+        ['the file', file.env],
+      ] as const) {
+        if (!Object.hasOwn(asMap(env) ?? {}, variable)) continue
+        report(at, {
+          code: 'secret-clash',
+          message: `secret ${quoted(name)} sets variable ${variable}, which env of ${where} sets, too`,
+          suggestion: 'rename the variable in env',
+        })
+      }
+    }
+  }
+}
+
+function checkTimeouts(file: Fields, path: Path, job: unknown, report: Report): void {
+  const fields = asMap(job)
+  const run = fields ? fields.run : job
+  if (!Array.isArray(run)) return
+  const written = fields?.timeout ?? file.timeout
+  const limit = typeof written === 'string' ? durationSeconds(written) : DEFAULT_TIMEOUT_SECONDS
+  const base: Path = fields ? [...path, 'run'] : path
+  for (const [index, step] of run.entries()) {
+    const timeout = asMap(step)?.timeout
+    const seconds = typeof timeout === 'string' ? durationSeconds(timeout) : undefined
+    if (seconds === undefined || limit === undefined || seconds <= limit) continue
+    report([...base, index, 'timeout'], {
+      severity: 'warning',
+      code: 'timeout-without-effect',
+      message: `the step may take ${String(timeout)}, but its job ends after ${typeof written === 'string' ? written : '1h (the default)'}`,
+      suggestion: 'give the job a longer timeout',
+    })
+  }
+}
+
+function needsOf(job: unknown): readonly string[] {
+  const needs = asMap(job)?.needs
+  const list = Array.isArray(needs) ? needs : [needs]
+  return list.filter((one): one is string => typeof one === 'string')
+}
+
+function checkNeeds(stage: string, value: unknown, report: Report): void {
+  const jobs = asMap(value)
+  if (jobs === undefined) return
+  const names = Object.keys(jobs)
+  for (const name of names) {
+    const listed = Array.isArray(asMap(jobs[name])?.needs)
+    for (const [index, needed] of needsOf(jobs[name]).entries()) {
+      const path: Path = listed ? [stage, name, 'needs', index] : [stage, name, 'needs']
+      if (needed === name) {
+        report(path, {
+          code: 'self-need',
+          message: `job ${quoted(name)} needs itself`,
+          suggestion: 'remove it from `needs`',
+        })
+      } else if (!Object.hasOwn(jobs, needed)) {
+        report(path, {
+          code: 'unknown-need',
+          message: `job ${quoted(name)} needs ${quoted(needed)}, which does not exist in stage "${stage}"`,
+          suggestion: didYouMean(
+            needed,
+            names.filter((other) => other !== name),
+            'other job in this stage',
+          ),
+        })
+      }
+    }
+  }
+  for (const cycle of cyclesOf(jobs)) {
+    const [start] = cycle
+    if (start === undefined) continue
+    report([stage, start, 'needs'], {
+      code: 'cycle',
+      message: `jobs of stage "${stage}" need each other in a circle: ${[...cycle, start].join(' → ')}`,
+      suggestion: 'remove one of these needs',
+    })
+  }
+}
+
+/** Circles of two or more jobs, each once, from the job that stands first in the file; at most one through each job. */
+function cyclesOf(jobs: Fields): string[][] {
+  const state = new Map<string, 'open' | 'done'>()
+  const cycles: string[][] = []
+  for (const start of Object.keys(jobs)) {
+    if (state.has(start)) continue
+    const path: { readonly name: string; readonly needs: readonly string[]; next: number }[] = []
+    const enter = (name: string) => {
+      state.set(name, 'open')
+      path.push({ name, needs: needsOf(jobs[name]), next: 0 })
+    }
+    enter(start)
+    for (let top = path.at(-1); top !== undefined; top = path.at(-1)) {
+      const needed = top.needs[top.next]
+      top.next += 1
+      if (needed === undefined) {
+        state.set(top.name, 'done')
+        path.pop()
+      } else if (needed !== top.name && Object.hasOwn(jobs, needed)) {
+        const seen = state.get(needed)
+        if (seen === undefined) enter(needed)
+        else if (seen === 'open')
+          cycles.push(path.slice(path.findIndex(({ name }) => name === needed)).map(({ name }) => name))
+      }
+    }
+  }
+  return cycles
+}
+
+function checkReleases(file: Fields, report: Report): void {
+  const deliver = asMap(file.deliver) ?? {}
+  const images = Object.keys(deliver).filter((name) => asMap(deliver[name])?.docker !== undefined)
+  const deploy = asMap(file.deploy) ?? {}
+  for (const environment of Object.keys(deploy)) {
+    const name = asMap(deploy[environment])?.deliverable
+    if (typeof name !== 'string' || images.includes(name)) continue
+    const path = ['deploy', environment, 'deliverable']
+    if (Object.hasOwn(deliver, name)) {
+      report(path, {
+        code: 'not-an-image',
+        message: `${quoted(name)} is a package; only an image can be released to an environment`,
+        suggestion: images.length > 0 ? `images: ${images.join(', ')}` : 'deploy it by a job with `run`',
+      })
+    } else {
+      report(path, {
+        code: 'unknown-deliverable',
+        message: `deliverable ${quoted(name)} does not exist`,
+        suggestion: didYouMean(name, images, 'image under `deliver`'),
+      })
+    }
+  }
+}
+
+const TEMPLATE = /\$\{\{\s*([^}]{0,60}?)\s*\}\}/
+
+/** `${{ … }}` would splice text of strangers into a script; there are no templates, only variables. */
+function checkTemplates(value: unknown, path: Path, report: Report): void {
+  if (typeof value === 'string') {
+    if (!value.includes('${{')) return
+    const name = TEMPLATE.exec(value)?.[1]
+    report(path, {
+      code: 'template',
+      message: `${name ? quoted(name) : '`${{`'} cannot be used in ${pathText(path)}: nothing is replaced inside of the file`,
+      suggestion:
+        'facts about the change reach a step as variables, such as "$CI_BRANCH"; pass other values through `env`',
+    })
+  } else if (Array.isArray(value)) {
+    for (const [index, item] of value.entries()) checkTemplates(item, [...path, index], report)
+  } else {
+    const fields = asMap(value)
+    for (const key of Object.keys(fields ?? {})) checkTemplates(fields?.[key], [...path, key], report)
+  }
+}

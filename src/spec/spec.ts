@@ -1,0 +1,52 @@
+import type { PoolRequest, Resources, SecretUse } from '../core/plan.ts'
+import type { Place } from './diagnostic.ts'
+
+/** A pipeline in its long form: what `.penstock.yml` says once every short form and default is written out. */
+export interface Spec {
+  readonly test: readonly JobSpec[]
+  readonly deliver: readonly DeliverSpec[]
+  readonly e2e: readonly JobSpec[]
+  readonly deploy: readonly DeploySpec[]
+}
+
+export interface JobSpec {
+  readonly name: string
+  readonly needs: readonly string[]
+  readonly steps: readonly StepSpec[]
+  readonly env: Readonly<Record<string, string>>
+  readonly secrets: readonly SecretUse[]
+  readonly workdir: string
+  readonly timeoutSeconds: number
+  readonly resources: Resources
+  readonly constraints: readonly string[]
+  readonly pools: readonly PoolRequest[]
+  readonly junit: readonly string[]
+  readonly onLost: 'retry' | 'fail'
+}
+
+export interface StepSpec {
+  readonly name: string
+  readonly image: string
+  readonly run: readonly string[]
+  readonly env: Readonly<Record<string, string>>
+  readonly timeoutSeconds?: number
+}
+
+export type DeliverSpec =
+  | {
+      readonly kind: 'image'
+      readonly name: string
+      readonly context: string
+      readonly dockerfile: string
+      readonly to?: string
+    }
+  | { readonly kind: 'package'; readonly name: string; readonly files: string; readonly job: JobSpec }
+
+export interface DeploySpec {
+  readonly environment: string
+  /** Where the file names the environment: whether it exists is known only when a plan is made. */
+  readonly place: Place
+  readonly how:
+    | { readonly kind: 'release'; readonly deliverable: string }
+    | { readonly kind: 'job'; readonly job: JobSpec }
+}
