@@ -1,0 +1,224 @@
+import { createHash } from 'node:crypto'
+import express, { type Request, type Response, type Router } from 'express'
+import type { Logger } from 'pino'
+import { problem, sendProblem } from '../api/problem.ts'
+import type { Config, RepositoryConfig } from '../config/types.ts'
+import { isFullCommit, type Trigger } from '../core/change.ts'
+import { unreachable } from '../core/unreachable.ts'
+import { parseGit } from '../forge/git/payload.ts'
+import { parseGithub } from '../forge/github/payload.ts'
+import type { Parse } from '../forge/incoming.ts'
+import { JsonRefused, parseJson } from '../forge/json.ts'
+import { isSignature, isSignedWith } from '../forge/signature.ts'
+import type { Audit, Deliveries, NewDelivery, Recorded } from '../store/types.ts'
+import { BODY_LIMITS, type BodyLimits, createBodyReader } from './body.ts'
+
+export interface WebhookDeps {
+  readonly config: Config
+  readonly store: { readonly deliveries: Deliveries; readonly audit: Audit }
+  readonly log: Logger
+  readonly limits?: BodyLimits
+}
+
+interface Door {
+  readonly kind: 'github' | 'git'
+  readonly signature: string
+  readonly weakSignature?: string
+  readonly delivery: string
+  readonly event: string
+  readonly defaultEvent?: string
+  readonly parse: Parse
+}
+
+const DOORS: readonly Door[] = [
+  {
+    kind: 'github',
+    signature: 'x-hub-signature-256',
+    weakSignature: 'x-hub-signature',
+    delivery: 'x-github-delivery',
+    event: 'x-github-event',
+    parse: parseGithub,
+  },
+  {
+    kind: 'git',
+    signature: 'x-penstock-signature-256',
+    delivery: 'x-penstock-delivery',
+    event: 'x-penstock-event',
+    defaultEvent: 'push',
+    parse: parseGit,
+  },
+]
+
+const DELIVERY_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/
+const EVENT = /^[a-z][a-z0-9_]{0,63}$/
+/** The same for a repository that is unknown and for one that another's secret has signed for. */
+const NOT_YOURS = 'the repository in the payload is not one that this signature is good for'
+
+/**
+ * `POST /hooks/github` and `POST /hooks/git` (also with `/<owner>/<repo>` behind). Nothing is parsed or written before
+ * the signature over the raw bytes is proven; the answer is sent after the store's transaction.
+ */
+export function createWebhookRouter({ config, store, log, limits = BODY_LIMITS }: WebhookDeps): Router {
+  const router = express.Router({ caseSensitive: true })
+  const readBody = createBodyReader(limits)
+  for (const door of DOORS) {
+    const repositories = Object.values(config.repositories).filter((one) => one.forge.kind === door.kind)
+    const receive = (request: Request, response: Response) => handle(door, repositories, request, response)
+    for (const path of [`/hooks/${door.kind}`, `/hooks/${door.kind}/:owner/:repo`]) {
+      router.post(path, receive)
+      router.all(path, (request, response) => {
+        sendProblem(response, problem(405, `a delivery comes by POST, not ${request.method}`), { Allow: 'POST' })
+      })
+    }
+  }
+  return router
+
+  async function handle(
+    door: Door,
+    all: readonly RepositoryConfig[],
+    request: Request,
+    response: Response,
+  ): Promise<void> {
+    const refuse = (status: number, detail: string, headers: Record<string, string> = {}): void => {
+      log.warn({ door: door.kind, status, detail, address: request.socket.remoteAddress }, 'delivery refused')
+      sendProblem(response, problem(status, detail), headers)
+    }
+    // What follows from the headers alone is said before the body is read.
+    const signature = request.get(door.signature)
+    if (signature === undefined) {
+      const weak = door.weakSignature !== undefined && request.get(door.weakSignature) !== undefined
+      return refuse(401, weak ? 'sha256 signature required' : 'signature missing')
+    }
+    if (!isSignature(signature)) return refuse(401, 'the signature must be written as sha256=<64 hex digits>')
+    if (request.get('content-type')?.split(';')[0]?.trim().toLowerCase() !== 'application/json') {
+      return refuse(415, 'set the content type of the webhook to application/json')
+    }
+    if ((request.get('content-encoding') ?? 'identity') !== 'identity')
+      return refuse(415, 'the body must not be compressed')
+
+    const body = await readBody(request)
+    switch (body.kind) {
+      case 'too_large':
+        return refuse(413, `a delivery has at most ${limits.maxBytes} bytes`)
+      case 'too_slow':
+        return refuse(408, `the body did not come within ${limits.timeoutMs} ms`)
+      case 'too_many':
+        return refuse(503, 'too many deliveries are being read', { 'Retry-After': '5' })
+      case 'broken':
+        return
+      case 'read':
+        break
+      default:
+        return unreachable(body)
+    }
+
+    const { owner, repo: short } = request.params
+    const candidates =
+      owner === undefined ? all : all.filter((one) => sameRepository(one.name, `${String(owner)}/${String(short)}`))
+    const signed = signers(candidates, body.bytes, signature)
+    if (signed.length === 0) return refuse(401, 'the signature does not match')
+
+    const id = request.get(door.delivery)
+    const event = request.get(door.event) ?? door.defaultEvent
+    if (id === undefined || !DELIVERY_ID.test(id))
+      return refuse(400, `the header ${door.delivery} is missing or not an id`)
+    if (event === undefined || !EVENT.test(event))
+      return refuse(400, `the header ${door.event} is missing or not the name of an event`)
+
+    let payload: unknown
+    try {
+      payload = parseJson(body.bytes)
+    } catch (err) {
+      if (err instanceof JsonRefused) return refuse(400, err.message)
+      throw err
+    }
+    const incoming = door.parse(event, payload)
+    const named = incoming.kind === 'trigger' ? incoming.trigger.repo : incoming.repo
+    const repository = named === undefined ? undefined : signed.find((one) => sameRepository(one.name, named))
+    if (named !== undefined && repository === undefined) return refuse(403, NOT_YOURS)
+
+    const delivery: NewDelivery = {
+      source: door.kind,
+      id,
+      event,
+      bodyDigest: createHash('sha256').update(body.bytes).digest('hex'),
+    }
+    switch (incoming.kind) {
+      case 'refused':
+        return refuse(incoming.why === 'shape' ? 400 : 422, incoming.message)
+      case 'ignored':
+        return answer(response, delivery, await store.deliveries.recordIgnored(delivery, incoming.reason))
+      case 'branch_deleted':
+        return answer(
+          response,
+          delivery,
+          await store.deliveries.recordBranchDeleted(delivery, repository?.name ?? incoming.repo, incoming.ref),
+        )
+      case 'trigger': {
+        if (!isFullCommit(incoming.trigger.change.commit)) return refuse(422, 'the commit is not a full commit id')
+        const trigger: Trigger = { ...incoming.trigger, repo: repository?.name ?? incoming.trigger.repo }
+        return answer(response, delivery, await store.deliveries.record(delivery, trigger))
+      }
+      default:
+        return unreachable(incoming)
+    }
+  }
+
+  async function answer(response: Response, delivery: NewDelivery, recorded: Recorded): Promise<void> {
+    const run = (row: { readonly number: number; readonly id: string }) => ({
+      run: row.number,
+      id: row.id,
+      url: `${config.server.url}/api/v1/runs/${row.number}`,
+    })
+    switch (recorded.kind) {
+      case 'run':
+        log.info({ delivery: delivery.id, run: recorded.run.id }, 'delivery became a run')
+        response.status(202).json(run(recorded.run))
+        return
+      case 'duplicate':
+        log.info({ delivery: delivery.id, by: recorded.by, run: recorded.run?.id }, 'delivery was known')
+        response.status(200).json({ duplicate: recorded.by, ...(recorded.run === undefined ? {} : run(recorded.run)) })
+        return
+      case 'ignored':
+        response.status(200).json({ ignored: recorded.reason })
+        return
+      case 'conflict':
+        log.error({ delivery: delivery.id, source: delivery.source }, 'a delivery id came again with another body')
+        await store.audit.record({
+          by: delivery.source,
+          channel: 'webhook',
+          action: 'delivery.conflict',
+          on: delivery.id,
+          detail: { event: delivery.event, bodyDigest: delivery.bodyDigest },
+        })
+        sendProblem(response, problem(409, 'this delivery id was used before, for another body'))
+        return
+      default:
+        return unreachable(recorded)
+    }
+  }
+}
+
+/** Every secret is tried, so the time taken does not tell whose it was. */
+function signers(
+  repositories: readonly RepositoryConfig[],
+  body: Buffer,
+  signature: string,
+): readonly RepositoryConfig[] {
+  const tried = new Map<string, boolean>()
+  return repositories.filter((repository) => {
+    let matched = false
+    for (const secret of repository.webhookSecrets) {
+      const value = secret.reveal()
+      const known = tried.get(value) ?? isSignedWith(body, signature, value)
+      tried.set(value, known)
+      matched ||= known
+    }
+    return matched
+  })
+}
+
+/** Forges do not tell names apart by case. */
+function sameRepository(a: string, b: string): boolean {
+  return a.toLowerCase() === b.toLowerCase()
+}
