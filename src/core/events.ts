@@ -35,6 +35,7 @@ export type RunEvent =
       readonly attempt: number
       readonly node: string
       readonly service: string
+      readonly container?: string
     }
   | {
       readonly type: 'step.started.v1'
@@ -66,6 +67,8 @@ export type RunEvent =
   | {
       readonly type: 'deliverable.built.v1'
       readonly name: string
+      /** Absent: as the run's plan has it. */
+      readonly kind?: 'image' | 'package'
       readonly digest: string
       readonly reference: string
     }

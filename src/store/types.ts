@@ -1,7 +1,7 @@
 import type { Answer, GateRules, GateState, Subject, Verdict } from '../core/approval.ts'
 import type { Change, Trigger } from '../core/change.ts'
 import type { RunEvent, Waiting } from '../core/events.ts'
-import type { JobKey } from '../core/ids.ts'
+import type { JobKey, LogKey } from '../core/ids.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Deliverable, Plan, PoolRequest } from '../core/plan.ts'
 import type { Progress } from '../core/progress.ts'
@@ -128,12 +128,26 @@ export interface Runs {
   /** Runs that the database holds open (queued, running, waiting): for the reconciler and the sweep. */
   open(): Promise<readonly RunRow[]>
   setPlan(id: string, plan: Plan): Promise<void>
-  setStatus(id: string, status: RunStatus, detail: { readonly stage?: string; readonly waiting?: Waiting; readonly reason?: string }): Promise<void>
+  /** What was proven about a step's log. The first `complete` stands. */
+  recordLog(log: LogKey, proof: LogProof): Promise<void>
+  /** Changes nothing once the run has ended: only `retry` opens it again. */
+  setStatus(
+    id: string,
+    status: RunStatus,
+    detail: { readonly stage?: string; readonly waiting?: Waiting; readonly reason?: string },
+  ): Promise<void>
   /**
    * A new try of a run that ended failed, errored or canceled: number + 1, event `run.retried.v1`, outbox `start` (the
    * payload says it is a retry). Refused with `not_ended` or `succeeded`; `alreadyRetried` if `fromTry` is not the newest.
    */
-  retry(id: string, fromTry: number, by: string): Promise<{ readonly kind: 'retried'; readonly try: number } | { readonly kind: 'refused'; readonly why: 'not_ended' | 'succeeded' | 'alreadyRetried' | 'unknown' }>
+  retry(
+    id: string,
+    fromTry: number,
+    by: string,
+  ): Promise<
+    | { readonly kind: 'retried'; readonly try: number }
+    | { readonly kind: 'refused'; readonly why: 'not_ended' | 'succeeded' | 'alreadyRetried' | 'unknown' }
+  >
   /** Records who and why, event, audit, outbox `cancel`. The first request stands. `false`: the run has ended. */
   requestCancel(id: string, by: string, reason: string): Promise<boolean>
   /** An operator lets the deploy stage of this production push go on without a passed candidate run. */
@@ -226,7 +240,12 @@ export interface Gates {
 
 export type AcquireResult =
   | { readonly kind: 'granted'; readonly leases: readonly LeaseRow[] }
-  | { readonly kind: 'queued'; readonly position: number; readonly holders: readonly LeaseRow[]; readonly sentence: string }
+  | {
+      readonly kind: 'queued'
+      readonly position: number
+      readonly holders: readonly LeaseRow[]
+      readonly sentence: string
+    }
   /** Environments: a newer candidate took this one's place in the queue. */
   | { readonly kind: 'superseded'; readonly by: string }
   /** No unit can ever satisfy it. */
@@ -263,7 +282,16 @@ export interface WaiterRow {
 
 export interface Leases {
   /** Makes the tables fit the operator's file; leases of units that are gone end with their holders. */
-  configure(pools: readonly { readonly name: string; readonly units: readonly { readonly name: string; readonly labels: readonly string[]; readonly properties: Readonly<Record<string, string>> }[] }[]): Promise<void>
+  configure(
+    pools: readonly {
+      readonly name: string
+      readonly units: readonly {
+        readonly name: string
+        readonly labels: readonly string[]
+        readonly properties: Readonly<Record<string, string>>
+      }[]
+    }[],
+  ): Promise<void>
   /**
    * Idempotent by `holder` (a job id, or a run id for environments): inserts the request once, computes grants over all
    * waiting requests by the pure function in core, and puts a `granted` signal to each newly granted holder's workflow
@@ -289,6 +317,8 @@ export interface Leases {
   releaseRun(run: string): Promise<void>
   ofHolder(holder: string): Promise<readonly LeaseRow[]>
   list(): Promise<{ readonly units: readonly UnitRow[]; readonly waiters: readonly WaiterRow[] }>
+  /** A unit that must not be given on (its node cannot be reached), and why; undefined: it may be again. */
+  quarantine(pool: string, unit: string, reason: string | undefined): Promise<void>
   /** Ends leases that expired more than `graceMs` ago. Returns their holders. */
   expire(graceMs: number): Promise<readonly string[]>
 }
@@ -319,11 +349,20 @@ export interface Deployments {
    * The intent, before acting. Idempotent by (run, environment, digest): returns the row that is there. Refused
    * (`stale`) if a higher fence has been recorded for this environment.
    */
-  intend(input: Omit<DeploymentRow, 'id' | 'state' | 'at' | 'finishedAt' | 'detail'>): Promise<{ readonly kind: 'intended' | 'known'; readonly row: DeploymentRow } | { readonly kind: 'stale'; readonly current: DeploymentRow }>
+  intend(
+    input: Omit<DeploymentRow, 'id' | 'state' | 'at' | 'finishedAt' | 'detail'>,
+  ): Promise<
+    | { readonly kind: 'intended' | 'known'; readonly row: DeploymentRow }
+    | { readonly kind: 'stale'; readonly current: DeploymentRow }
+  >
   finish(id: number, state: Exclude<DeploymentState, 'intended'>, detail?: string): Promise<void>
   /** The newest finished as done on the environment. */
   current(repo: string, environment: string): Promise<DeploymentRow | undefined>
-  list(query: { readonly repo?: string; readonly environment?: string; readonly limit: number }): Promise<readonly DeploymentRow[]>
+  list(query: {
+    readonly repo?: string
+    readonly environment?: string
+    readonly limit: number
+  }): Promise<readonly DeploymentRow[]>
 }
 
 // ---------------------------------------------------------------- outbox
@@ -333,7 +372,15 @@ export type OutboxMessage =
   | { readonly kind: 'start'; readonly run: string; readonly try: number; readonly retry: boolean }
   | { readonly kind: 'cancel'; readonly run: string }
   | { readonly kind: 'signal'; readonly workflowId: string; readonly signal: string; readonly args: readonly unknown[] }
-  | { readonly kind: 'status'; readonly run: string; readonly repo: string; readonly commit: string; readonly context: string; readonly state: 'pending' | 'success' | 'failure' | 'error'; readonly description: string }
+  | {
+      readonly kind: 'status'
+      readonly run: string
+      readonly repo: string
+      readonly commit: string
+      readonly context: string
+      readonly state: 'pending' | 'success' | 'failure' | 'error'
+      readonly description: string
+    }
 
 export interface OutboxRow {
   readonly id: number
@@ -387,7 +434,9 @@ export interface TestCase {
 export interface Results {
   /** Replaces the results of this job attempt. */
   put(job: JobKey, cases: readonly TestCase[]): Promise<void>
-  ofRun(run: string): Promise<readonly (TestCase & { readonly stage: string; readonly job: string; readonly attempt: number })[]>
+  ofRun(
+    run: string,
+  ): Promise<readonly (TestCase & { readonly stage: string; readonly job: string; readonly attempt: number })[]>
   /** Deliverables of the run, by name; the first record of a name in a try stands (built once). */
   deliverables(run: string): Promise<readonly Deliverable[]>
 }
@@ -404,6 +453,25 @@ export interface Nodes {
 }
 
 export interface Audit {
-  record(entry: { readonly by: string; readonly channel: string; readonly action: string; readonly on: string; readonly detail?: unknown }): Promise<void>
-  list(query: { readonly after?: number; readonly limit: number }): Promise<readonly { readonly id: number; readonly at: number; readonly by: string; readonly channel: string; readonly action: string; readonly on: string; readonly detail?: unknown }[]>
+  record(entry: {
+    readonly by: string
+    readonly channel: string
+    readonly action: string
+    readonly on: string
+    readonly detail?: unknown
+  }): Promise<void>
+  list(query: {
+    readonly after?: number
+    readonly limit: number
+  }): Promise<
+    readonly {
+      readonly id: number
+      readonly at: number
+      readonly by: string
+      readonly channel: string
+      readonly action: string
+      readonly on: string
+      readonly detail?: unknown
+    }[]
+  >
 }

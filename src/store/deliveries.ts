@@ -1,0 +1,137 @@
+import type { Transaction } from 'kysely'
+import type { Trigger } from '../core/change.ts'
+import type { Database, Writing } from './database.ts'
+import { insertRun, toRunRow } from './runs.ts'
+import type { Schema } from './schema.ts'
+import type { Deliveries, NewDelivery, Recorded, RunRow } from './types.ts'
+
+export function createDeliveries(database: Database): Deliveries {
+  return {
+    record: (delivery, trigger) =>
+      database.write(async (tx) => {
+        const known = await findKnown(tx.db, delivery)
+        if (known !== undefined) return known
+
+        const { repo, change } = trigger
+        const meaning = meaningOf(trigger)
+        if (meaning !== undefined) {
+          const same = await tx.db
+            .selectFrom('meanings')
+            .select('run_number')
+            .where('repo', '=', repo)
+            .where('meaning', '=', meaning)
+            .executeTakeFirst()
+          if (same !== undefined && !(await isNewsAgain(tx.db, trigger))) {
+            await insertDelivery(tx, delivery, { outcome: 'duplicate', run: same.run_number })
+            return { kind: 'duplicate', by: 'meaning', ...(await withRun(tx.db, same.run_number)) }
+          }
+        }
+
+        const run = await insertRun(tx, trigger)
+        await insertDelivery(tx, delivery, { outcome: 'run', run: run.number })
+        if (meaning !== undefined) {
+          await tx.db
+            .insertInto('meanings')
+            .values({ repo, meaning, run_number: run.number })
+            .onConflict((conflict) => conflict.columns(['repo', 'meaning']).doUpdateSet({ run_number: run.number }))
+            .execute()
+        }
+        if (movesBranch(trigger)) await seeBranch(tx, repo, change.ref, change.commit)
+        return { kind: 'run', run }
+      }),
+
+    recordBranchDeleted: (delivery, repo, ref) =>
+      database.write(async (tx) => {
+        const known = await findKnown(tx.db, delivery)
+        if (known !== undefined) return known
+        await seeBranch(tx, repo, ref, null)
+        return ignore(tx, delivery, 'branch deleted')
+      }),
+
+    recordIgnored: (delivery, reason) =>
+      database.write(async (tx) => (await findKnown(tx.db, delivery)) ?? (await ignore(tx, delivery, reason))),
+  }
+}
+
+async function findKnown(db: Transaction<Schema>, delivery: NewDelivery): Promise<Recorded | undefined> {
+  const known = await db
+    .selectFrom('deliveries')
+    .selectAll()
+    .where('source', '=', delivery.source)
+    .where('id', '=', delivery.id)
+    .executeTakeFirst()
+  if (known === undefined) return undefined
+  if (known.body_digest !== delivery.bodyDigest) return { kind: 'conflict' }
+  return { kind: 'duplicate', by: 'id', ...(await withRun(db, known.run_number)) }
+}
+
+async function withRun(db: Transaction<Schema>, number: number | null): Promise<{ readonly run?: RunRow }> {
+  if (number === null) return {}
+  const row = await db.selectFrom('runs').selectAll().where('number', '=', number).executeTakeFirst()
+  return row === undefined ? {} : { run: toRunRow(row) }
+}
+
+/** A promotion is the push that the forge will report as well: both mean the same. */
+function movesBranch(trigger: Trigger): boolean {
+  return trigger.kind === 'push' || trigger.kind === 'promotion'
+}
+
+/** What the trigger is about, whoever tells it; undefined: every one is news (a person asks for a run). */
+function meaningOf(trigger: Trigger): string | undefined {
+  const { change } = trigger
+  if (movesBranch(trigger)) return `push ${change.ref} ${change.before ?? '-'} ${change.commit}`
+  if (trigger.kind === 'pull_request' && change.pullRequest !== undefined) {
+    return `pull_request ${change.pullRequest.number} ${change.commit}`
+  }
+  return undefined
+}
+
+/** The same move of a branch, seen before, is news when the branch had gone back to where the move starts. */
+async function isNewsAgain(db: Transaction<Schema>, trigger: Trigger): Promise<boolean> {
+  if (!movesBranch(trigger)) return false
+  const branch = await db
+    .selectFrom('branches')
+    .select('commit_id')
+    .where('repo', '=', trigger.repo)
+    .where('ref', '=', trigger.change.ref)
+    .executeTakeFirst()
+  if (branch === undefined) return false
+  return branch.commit_id === null || branch.commit_id === trigger.change.before
+}
+
+async function seeBranch(tx: Writing, repo: string, ref: string, commit: string | null): Promise<void> {
+  await tx.db
+    .insertInto('branches')
+    .values({ repo, ref, commit_id: commit, seen_at: tx.now })
+    .onConflict((conflict) => conflict.columns(['repo', 'ref']).doUpdateSet({ commit_id: commit, seen_at: tx.now }))
+    .execute()
+}
+
+async function ignore(tx: Writing, delivery: NewDelivery, reason: string): Promise<Recorded> {
+  await insertDelivery(tx, delivery, { outcome: 'ignored', reason })
+  return { kind: 'ignored', reason }
+}
+
+async function insertDelivery(
+  tx: Writing,
+  delivery: NewDelivery,
+  became: {
+    readonly outcome: Schema['deliveries']['outcome']
+    readonly run?: number
+    readonly reason?: string
+  },
+): Promise<void> {
+  await tx.db
+    .insertInto('deliveries')
+    .values({
+      source: delivery.source,
+      id: delivery.id,
+      body_digest: delivery.bodyDigest,
+      event: delivery.event,
+      received_at: tx.now,
+      outcome: became.outcome,
+      run_number: became.run ?? null,
+      reason: became.reason ?? null,
+    })
+    .execute()
+}

@@ -1,0 +1,288 @@
+import { createHash, randomBytes } from 'node:crypto'
+import type { Transaction } from 'kysely'
+import type { Answer, GateRules, GateState, Subject, Verdict, VoteFacts } from '../core/approval.ts'
+import { judgeVote, verdictOf } from '../core/approval.ts'
+import type { Database, Writing } from './database.ts'
+import { fromJson, recordAudit } from './database.ts'
+import { OPEN_STATUSES } from './events.ts'
+import type { Schema } from './schema.ts'
+import type { GateRow, Gates, VoteRow } from './types.ts'
+
+type Gate = Schema['gates']
+
+export function createGates(database: Database): Gates {
+  return {
+    open: (run, name, environment, rules, subject) =>
+      database.write(async (tx) => {
+        const current = await currentGate(tx.db, run, name)
+        if (current !== undefined && stands(current, subject, rules, tx.now)) return toGateRow(tx.db, current)
+        if (current !== undefined && current.state !== 'expired') {
+          await tx.db.updateTable('gates').set({ state: 'voided' }).where('id', '=', current.id).execute()
+        }
+        const version = (current?.version ?? 0) + 1
+        const gate: Gate = {
+          id: `${run}/${name}/${version}`,
+          run,
+          name,
+          version,
+          environment,
+          rules: JSON.stringify(rules),
+          subject: JSON.stringify(subject),
+          state: 'open',
+          opened_at: tx.now,
+          decided_at: null,
+        }
+        await tx.db.insertInto('gates').values(gate).execute()
+        return toGateRow(tx.db, gate)
+      }),
+
+    get: (run, name) =>
+      database.read(async (db) => {
+        const gate = await currentGate(db, run, name)
+        return gate === undefined ? undefined : toGateRow(db, gate)
+      }),
+
+    ofRun: (run) =>
+      database.read(async (db) => {
+        const gates = await db
+          .selectFrom('gates')
+          .selectAll()
+          .where('run', '=', run)
+          .orderBy('opened_at')
+          .orderBy('id')
+          .execute()
+        return toGateRows(db, gates)
+      }),
+
+    waiting: () =>
+      database.read(async (db) => {
+        const gates = await db
+          .selectFrom('gates')
+          .innerJoin('runs', 'runs.id', 'gates.run')
+          .selectAll('gates')
+          .where('gates.state', '=', 'open')
+          .where('runs.status', 'in', OPEN_STATUSES)
+          .orderBy('gates.opened_at')
+          .orderBy('gates.id')
+          .execute()
+        return toGateRows(db, gates)
+      }),
+
+    mintToken: (run, gate, person, channel, validMs) =>
+      database.write(async (tx) => {
+        const current = await currentGate(tx.db, run, gate)
+        if (current === undefined) throw new Error(`the run ${run} has no gate "${gate}": no vote token can be made`)
+        const token = `vote_${randomBytes(32).toString('base64url')}`
+        await tx.db
+          .insertInto('vote_tokens')
+          .values({
+            hash: sha256(token),
+            // The id names gate, run and subject: another subject is another gate row.
+            gate: current.id,
+            person,
+            channel,
+            created_at: tx.now,
+            expires_at: tx.now + validMs,
+            used_at: null,
+          })
+          .execute()
+        return token
+      }),
+
+    vote: (input) => database.write((tx) => vote(tx, input)),
+
+    expire: (run, gate) =>
+      database.write(async (tx) => {
+        const current = await currentGate(tx.db, run, gate)
+        if (current?.state !== 'open') return
+        await tx.db
+          .updateTable('gates')
+          .set({ state: 'expired', decided_at: tx.now })
+          .where('id', '=', current.id)
+          .execute()
+        await recordAudit(tx, { by: 'penstock', channel: 'timer', action: 'gate.expired', on: current.id })
+      }),
+  }
+}
+
+/** Whether an opened gate serves this subject: with its votes, and with its decision if there is one. */
+function stands(gate: Gate, subject: Subject, rules: GateRules, now: number): boolean {
+  if (gate.state === 'voided' || canonical(fromJson<Subject>(gate.subject)) !== canonical(subject)) return false
+  // A retry of an expired gate gets new time, and new votes; the same call again does not.
+  const newTime = rules.expiresAt === undefined || rules.expiresAt > now
+  return !(gate.state === 'expired' && newTime)
+}
+
+function canonical(subject: Subject): string {
+  const { run, gate, environment, commit, specDigest, deliverables } = subject
+  return JSON.stringify([run, gate, environment, commit, specDigest, [...deliverables].sort()])
+}
+
+async function vote(
+  tx: Writing,
+  input: Parameters<Gates['vote']>[0],
+): Promise<{ readonly verdict: Verdict; readonly counts: boolean; readonly why?: string }> {
+  const { db, now } = tx
+  const { run, answer, claimedBy, channel } = input
+  const gate = await currentGate(db, run, input.gate)
+  if (gate === undefined) {
+    const why = `the run has no gate "${input.gate}" yet`
+    await recordAudit(tx, {
+      by: claimedBy,
+      channel,
+      action: 'gate.vote',
+      on: `${run}/${input.gate}`,
+      detail: { answer, counts: false, why, authenticated: false },
+    })
+    return { verdict: { kind: 'open', approvals: 0, missing: 1 }, counts: false, why }
+  }
+
+  const seen = await db
+    .selectFrom('votes')
+    .selectAll()
+    .where('run', '=', run)
+    .where('gate_name', '=', input.gate)
+    .where('vote_key', '=', input.key)
+    .executeTakeFirst()
+  if (seen !== undefined) {
+    const verdict = verdictNow(gate, await votesOf(db, [gate.id]), now)
+    return { verdict, counts: seen.counts === 1, ...(seen.why === null ? {} : { why: seen.why }) }
+  }
+
+  const token = await useToken(tx, gate, input.token)
+  const before = await votesOf(db, [gate.id])
+  const judged = judgeVote({
+    state: gate.state as GateState,
+    rules: fromJson<GateRules>(gate.rules),
+    ...token,
+    claimedBy,
+    trustSignals: input.trustSignals,
+    votes: before.filter((one) => one.counts === 1).map((one) => ({ by: one.by, answer: one.answer as Answer })),
+    answer,
+    now,
+  })
+  const row: Schema['votes'] = {
+    gate: gate.id,
+    seq: before.length + 1,
+    vote_key: input.key,
+    run,
+    gate_name: input.gate,
+    by: judged.counts ? judged.by : (token.authenticated ?? claimedBy),
+    answer,
+    comment: input.comment ?? null,
+    channel,
+    at: now,
+    counts: judged.counts ? 1 : 0,
+    why: judged.counts ? null : judged.why,
+  }
+  await db.insertInto('votes').values(row).execute()
+  await recordAudit(tx, {
+    by: row.by,
+    channel,
+    action: 'gate.vote',
+    on: gate.id,
+    detail: {
+      answer,
+      comment: row.comment,
+      counts: judged.counts,
+      why: row.why,
+      // `false` and yet counted: the operator's file trusts whoever can signal Temporal.
+      authenticated: token.authenticated !== undefined,
+      claimedBy,
+      subject: fromJson<Subject>(gate.subject),
+    },
+  })
+
+  const verdict = verdictNow(gate, [...before, row], now)
+  if (judged.counts && (verdict.kind === 'approved' || verdict.kind === 'rejected')) {
+    await db.updateTable('gates').set({ state: verdict.kind, decided_at: now }).where('id', '=', gate.id).execute()
+    await recordAudit(tx, { by: row.by, channel, action: `gate.${verdict.kind}`, on: gate.id })
+  }
+  return judged.counts ? { verdict, counts: true } : { verdict, counts: false, why: judged.why }
+}
+
+function verdictNow(gate: Gate, votes: readonly Schema['votes'][], now: number): Verdict {
+  if (gate.state === 'expired') return { kind: 'expired' }
+  const counted = votes.filter((one) => one.counts === 1).map((one) => ({ by: one.by, answer: one.answer as Answer }))
+  return verdictOf(fromJson<GateRules>(gate.rules), counted, now)
+}
+
+/** Whose token it is, if it is good for this gate and subject; one that is known is used up by any vote. */
+async function useToken(
+  tx: Writing,
+  gate: Gate,
+  plain: string | undefined,
+): Promise<Pick<VoteFacts, 'authenticated' | 'tokenProblem'>> {
+  if (plain === undefined) return { tokenProblem: 'missing' }
+  const hash = sha256(plain)
+  const token = await tx.db.selectFrom('vote_tokens').selectAll().where('hash', '=', hash).executeTakeFirst()
+  if (token === undefined) return { tokenProblem: 'unknown' }
+  if (token.used_at !== null) return { tokenProblem: 'used' }
+  await tx.db.updateTable('vote_tokens').set({ used_at: tx.now }).where('hash', '=', hash).execute()
+  if (token.gate !== gate.id) return { tokenProblem: 'other_subject' }
+  if (token.expires_at <= tx.now) return { tokenProblem: 'expired' }
+  return { authenticated: token.person }
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex')
+}
+
+function currentGate(db: Transaction<Schema>, run: string, name: string): Promise<Gate | undefined> {
+  return db
+    .selectFrom('gates')
+    .selectAll()
+    .where('run', '=', run)
+    .where('name', '=', name)
+    .orderBy('version', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+}
+
+async function votesOf(db: Transaction<Schema>, gates: readonly string[]): Promise<Schema['votes'][]> {
+  if (gates.length === 0) return []
+  return db.selectFrom('votes').selectAll().where('gate', 'in', gates).orderBy('gate').orderBy('seq').execute()
+}
+
+async function toGateRow(db: Transaction<Schema>, gate: Gate): Promise<GateRow> {
+  return fromGate(gate, await votesOf(db, [gate.id]))
+}
+
+/** Gates of one query: within SQLite's limit of variables. */
+const BATCH = 500
+
+async function toGateRows(db: Transaction<Schema>, gates: readonly Gate[]): Promise<readonly GateRow[]> {
+  const votes = new Map<string, Schema['votes'][]>()
+  for (let from = 0; from < gates.length; from += BATCH) {
+    const ids = gates.slice(from, from + BATCH).map((gate) => gate.id)
+    for (const row of await votesOf(db, ids)) votes.set(row.gate, [...(votes.get(row.gate) ?? []), row])
+  }
+  return gates.map((gate) => fromGate(gate, votes.get(gate.id) ?? []))
+}
+
+function fromGate(gate: Gate, votes: readonly Schema['votes'][]): GateRow {
+  return {
+    id: gate.id,
+    run: gate.run,
+    name: gate.name,
+    environment: gate.environment,
+    rules: fromJson<GateRules>(gate.rules),
+    subject: fromJson<Subject>(gate.subject),
+    state: gate.state as GateState,
+    openedAt: gate.opened_at,
+    ...(gate.decided_at === null ? {} : { decidedAt: gate.decided_at }),
+    votes: votes.map(toVoteRow),
+  }
+}
+
+function toVoteRow(row: Schema['votes']): VoteRow {
+  return {
+    by: row.by,
+    answer: row.answer as Answer,
+    channel: row.channel,
+    at: row.at,
+    counts: row.counts === 1,
+    ...(row.comment === null ? {} : { comment: row.comment }),
+    ...(row.why === null ? {} : { why: row.why }),
+  }
+}

@@ -1,0 +1,44 @@
+import { createAudit } from './audit.ts'
+import type { StoreLog } from './database.ts'
+import { openDatabase } from './database.ts'
+import { createDeliveries } from './deliveries.ts'
+import { createDeployments } from './deployments.ts'
+import { createEvents } from './events.ts'
+import { createGates } from './gates.ts'
+import { createLeases } from './leases.ts'
+import { createNodes } from './nodes.ts'
+import { createOutbox } from './outbox.ts'
+import { createPeople } from './people.ts'
+import { createResults } from './results.ts'
+import { createRuns } from './runs.ts'
+import type { Store } from './types.ts'
+
+export interface StoreOptions {
+  /** `sqlite:/path/to/file.db` (its directory exists) or `postgres://user@host/name`. */
+  readonly url: string
+  /** Milliseconds since 1970. */
+  readonly clock?: () => number
+  readonly log?: StoreLog
+}
+
+/**
+ * Opens the database and brings it to the current schema; several processes may do so at once, and use it together.
+ * Throws if the url is none of ours, or the database cannot be reached or brought to the schema.
+ */
+export async function openStore(options: StoreOptions): Promise<Store> {
+  const database = await openDatabase({ url: options.url, clock: options.clock ?? Date.now, log: options.log })
+  return {
+    deliveries: createDeliveries(database),
+    runs: createRuns(database),
+    events: createEvents(database),
+    gates: createGates(database),
+    leases: createLeases(database),
+    deployments: createDeployments(database),
+    outbox: createOutbox(database),
+    people: createPeople(database),
+    results: createResults(database),
+    nodes: createNodes(database),
+    audit: createAudit(database),
+    close: () => database.close(),
+  }
+}

@@ -1,0 +1,85 @@
+import { createHash, randomBytes, randomUUID } from 'node:crypto'
+import type { Database } from './database.ts'
+import type { Schema } from './schema.ts'
+import type { People, TokenRow } from './types.ts'
+
+/** How exact `lastUsedAt` is: a write for every request would be too much. */
+const LAST_USED_STEP_MS = 60_000
+
+export function createPeople(database: Database): People {
+  return {
+    createToken: (person, validMs) =>
+      database.write(async ({ db, now }) => {
+        const token = `pst_${randomBytes(32).toString('base64url')}`
+        const row: Schema['tokens'] = {
+          id: randomUUID(),
+          person,
+          hash: sha256(token),
+          created_at: now,
+          expires_at: now + validMs,
+          last_used_at: null,
+          revoked_at: null,
+        }
+        await db.insertInto('tokens').values(row).execute()
+        return { token, row: toTokenRow(row) }
+      }),
+
+    async personOf(token) {
+      const now = database.now()
+      const row = await database.read((db) =>
+        db
+          .selectFrom('tokens')
+          .selectAll()
+          // Compared as a hash by the index: the time it takes tells nothing about the token.
+          .where('hash', '=', sha256(token))
+          .where('revoked_at', 'is', null)
+          .where('expires_at', '>', now)
+          .executeTakeFirst(),
+      )
+      if (row === undefined) return undefined
+      if (row.last_used_at === null || row.last_used_at + LAST_USED_STEP_MS <= now) {
+        await database.write(async (tx) => {
+          await tx.db.updateTable('tokens').set({ last_used_at: tx.now }).where('id', '=', row.id).execute()
+        })
+      }
+      return row.person
+    },
+
+    revokeToken: (id) =>
+      database.write(async ({ db, now }) => {
+        const { numUpdatedRows } = await db
+          .updateTable('tokens')
+          .set({ revoked_at: now })
+          .where('id', '=', id)
+          .where('revoked_at', 'is', null)
+          .executeTakeFirst()
+        return numUpdatedRows > 0n
+      }),
+
+    tokens: (person) =>
+      database.read(async (db) => {
+        let rows = db
+          .selectFrom('tokens')
+          .selectAll()
+          .where('revoked_at', 'is', null)
+          .orderBy('created_at')
+          .orderBy('id')
+        if (person !== undefined) rows = rows.where('person', '=', person)
+        return (await rows.execute()).map(toTokenRow)
+      }),
+  }
+}
+
+function toTokenRow(row: Schema['tokens']): TokenRow {
+  return {
+    id: row.id,
+    person: row.person,
+    createdAt: row.created_at,
+    expiresAt: row.expires_at,
+    ...(row.last_used_at === null ? {} : { lastUsedAt: row.last_used_at }),
+  }
+}
+
+function sha256(text: string): string {
+  return createHash('sha256').update(text).digest('hex')
+}

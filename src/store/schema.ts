@@ -1,0 +1,459 @@
+import type { Kysely, Migration } from 'kysely'
+
+/** Times are milliseconds since 1970; JSON is text, flags are 0 or 1: both dialects then behave alike. */
+export interface Schema {
+  deliveries: {
+    source: string
+    id: string
+    body_digest: string
+    event: string
+    received_at: number
+    outcome: 'run' | 'duplicate' | 'ignored'
+    run_number: number | null
+    reason: string | null
+  }
+  /** What a delivery meant, so that the same news under another id makes no second run. */
+  meanings: { repo: string; meaning: string; run_number: number }
+  /** The commit a ref was last seen at; null: deleted. */
+  branches: { repo: string; ref: string; commit_id: string | null; seen_at: number }
+  runs: {
+    number: number
+    id: string
+    repo: string
+    ref: string
+    commit_id: string
+    trigger: string
+    status: string
+    reason: string | null
+    try: number
+    stage: string | null
+    waiting: string | null
+    plan: string | null
+    spec_digest: string | null
+    cancel: string | null
+    override: string | null
+    created_at: number
+    started_at: number | null
+    finished_at: number | null
+  }
+  events: {
+    position: number
+    run: string
+    number: number
+    seq: number
+    append_key: string
+    at: number
+    event: string
+  }
+  attempts: {
+    run: string
+    stage: string
+    /** '' for an attempt of the stage. */
+    job: string
+    /** -1 for an attempt of the stage or job. */
+    step: number
+    attempt: number
+    name: string | null
+    outcome: string | null
+    exit_code: number | null
+    reason: string | null
+    node: string | null
+    service: string | null
+    container: string | null
+    started_at: number
+    finished_at: number | null
+    log: string | null
+    position: number
+  }
+  deliverables: { run: string; name: string; try: number; kind: string; digest: string; reference: string }
+  results: { run: string; stage: string; job: string; attempt: number; idx: number; test_case: string }
+  outbox: {
+    id: number
+    message_key: string
+    message: string
+    tries: number
+    created_at: number
+    due_at: number
+    done_at: number | null
+    error: string | null
+  }
+  gates: {
+    id: string
+    run: string
+    name: string
+    /** Grows when another subject (or a new chance after expiry) replaces the gate. */
+    version: number
+    environment: string
+    rules: string
+    subject: string
+    state: string
+    opened_at: number
+    decided_at: number | null
+  }
+  votes: {
+    gate: string
+    seq: number
+    vote_key: string
+    run: string
+    gate_name: string
+    by: string
+    answer: string
+    comment: string | null
+    channel: string
+    at: number
+    counts: number
+    why: string | null
+  }
+  vote_tokens: {
+    hash: string
+    gate: string
+    person: string
+    channel: string
+    created_at: number
+    expires_at: number
+    used_at: number | null
+  }
+  units: {
+    pool: string
+    unit: string
+    labels: string
+    properties: string
+    fence: number
+    /** The operator's file no longer has it; the row stays for its fence. */
+    gone: number
+    quarantined: string | null
+  }
+  leases: { pool: string; unit: string; holder: string; run: string; fence: number; since: number; expires_at: number }
+  requests: {
+    holder: string
+    run: string
+    workflow_id: string
+    requests: string
+    priority: number
+    ttl_ms: number
+    supersedes: string | null
+    state: 'waiting' | 'granted' | 'superseded'
+    superseded_by: string | null
+    seq: number
+    since: number
+  }
+  deployments: {
+    id: number
+    repo: string
+    environment: string
+    run: string
+    try: number
+    commit_id: string
+    deliverable: string
+    digest: string
+    fence: number
+    state: string
+    detail: string | null
+    at: number
+    finished_at: number | null
+  }
+  tokens: {
+    id: string
+    person: string
+    hash: string
+    created_at: number
+    expires_at: number
+    last_used_at: number | null
+    revoked_at: number | null
+  }
+  nodes: { id: string; hostname: string; seen_at: number }
+  audit: { id: number; at: number; by: string; channel: string; action: string; on: string; detail: string | null }
+}
+
+type Columns = Readonly<Record<string, 'text' | 'text?' | 'bigint' | 'bigint?'>>
+
+async function table(db: Kysely<unknown>, name: string, columns: Columns, key: readonly string[]): Promise<void> {
+  let builder = db.schema.createTable(name)
+  for (const [column, kind] of Object.entries(columns)) {
+    builder = builder.addColumn(column, kind.startsWith('text') ? 'text' : 'bigint', (c) =>
+      kind.endsWith('?') ? c : c.notNull(),
+    )
+  }
+  await builder.addPrimaryKeyConstraint(`${name}_pk`, key as never[]).execute()
+}
+
+async function unique(db: Kysely<unknown>, name: string, columns: string[]): Promise<void> {
+  await db.schema
+    .createIndex(`${name}_${columns.join('_')}`)
+    .on(name)
+    .columns(columns)
+    .unique()
+    .execute()
+}
+
+async function index(db: Kysely<unknown>, name: string, columns: string[]): Promise<void> {
+  await db.schema
+    .createIndex(`${name}_${columns.join('_')}`)
+    .on(name)
+    .columns(columns)
+    .execute()
+}
+
+/** Applied once each, in the order of their names, and never changed after a release. */
+export const MIGRATIONS: Readonly<Record<string, Migration>> = {
+  '001_start': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      await table(
+        db,
+        'deliveries',
+        {
+          source: 'text',
+          id: 'text',
+          body_digest: 'text',
+          event: 'text',
+          received_at: 'bigint',
+          outcome: 'text',
+          run_number: 'bigint?',
+          reason: 'text?',
+        },
+        ['source', 'id'],
+      )
+      await table(db, 'meanings', { repo: 'text', meaning: 'text', run_number: 'bigint' }, ['repo', 'meaning'])
+      await table(db, 'branches', { repo: 'text', ref: 'text', commit_id: 'text?', seen_at: 'bigint' }, ['repo', 'ref'])
+      await table(
+        db,
+        'runs',
+        {
+          number: 'bigint',
+          id: 'text',
+          repo: 'text',
+          ref: 'text',
+          commit_id: 'text',
+          trigger: 'text',
+          status: 'text',
+          reason: 'text?',
+          try: 'bigint',
+          stage: 'text?',
+          waiting: 'text?',
+          plan: 'text?',
+          spec_digest: 'text?',
+          cancel: 'text?',
+          override: 'text?',
+          created_at: 'bigint',
+          started_at: 'bigint?',
+          finished_at: 'bigint?',
+        },
+        ['number'],
+      )
+      await unique(db, 'runs', ['id'])
+      await index(db, 'runs', ['status'])
+      await index(db, 'runs', ['repo', 'ref', 'commit_id'])
+      await table(
+        db,
+        'events',
+        {
+          position: 'bigint',
+          run: 'text',
+          number: 'bigint',
+          seq: 'bigint',
+          append_key: 'text',
+          at: 'bigint',
+          event: 'text',
+        },
+        ['position'],
+      )
+      await unique(db, 'events', ['run', 'seq'])
+      await index(db, 'events', ['run', 'append_key'])
+      await table(
+        db,
+        'attempts',
+        {
+          run: 'text',
+          stage: 'text',
+          job: 'text',
+          step: 'bigint',
+          attempt: 'bigint',
+          name: 'text?',
+          outcome: 'text?',
+          exit_code: 'bigint?',
+          reason: 'text?',
+          node: 'text?',
+          service: 'text?',
+          container: 'text?',
+          started_at: 'bigint',
+          finished_at: 'bigint?',
+          log: 'text?',
+          position: 'bigint',
+        },
+        ['run', 'stage', 'job', 'step', 'attempt'],
+      )
+      await table(
+        db,
+        'deliverables',
+        { run: 'text', name: 'text', try: 'bigint', kind: 'text', digest: 'text', reference: 'text' },
+        ['run', 'name', 'try'],
+      )
+      await table(
+        db,
+        'results',
+        { run: 'text', stage: 'text', job: 'text', attempt: 'bigint', idx: 'bigint', test_case: 'text' },
+        ['run', 'stage', 'job', 'attempt', 'idx'],
+      )
+      await table(
+        db,
+        'outbox',
+        {
+          id: 'bigint',
+          message_key: 'text',
+          message: 'text',
+          tries: 'bigint',
+          created_at: 'bigint',
+          due_at: 'bigint',
+          done_at: 'bigint?',
+          error: 'text?',
+        },
+        ['id'],
+      )
+      await unique(db, 'outbox', ['message_key'])
+      await index(db, 'outbox', ['done_at', 'id'])
+      await table(
+        db,
+        'gates',
+        {
+          id: 'text',
+          run: 'text',
+          name: 'text',
+          version: 'bigint',
+          environment: 'text',
+          rules: 'text',
+          subject: 'text',
+          state: 'text',
+          opened_at: 'bigint',
+          decided_at: 'bigint?',
+        },
+        ['id'],
+      )
+      await unique(db, 'gates', ['run', 'name', 'version'])
+      await index(db, 'gates', ['state'])
+      await table(
+        db,
+        'votes',
+        {
+          gate: 'text',
+          seq: 'bigint',
+          vote_key: 'text',
+          run: 'text',
+          gate_name: 'text',
+          by: 'text',
+          answer: 'text',
+          comment: 'text?',
+          channel: 'text',
+          at: 'bigint',
+          counts: 'bigint',
+          why: 'text?',
+        },
+        ['gate', 'seq'],
+      )
+      await unique(db, 'votes', ['run', 'gate_name', 'vote_key'])
+      await table(
+        db,
+        'vote_tokens',
+        {
+          hash: 'text',
+          gate: 'text',
+          person: 'text',
+          channel: 'text',
+          created_at: 'bigint',
+          expires_at: 'bigint',
+          used_at: 'bigint?',
+        },
+        ['hash'],
+      )
+      await table(
+        db,
+        'units',
+        {
+          pool: 'text',
+          unit: 'text',
+          labels: 'text',
+          properties: 'text',
+          fence: 'bigint',
+          gone: 'bigint',
+          quarantined: 'text?',
+        },
+        ['pool', 'unit'],
+      )
+      await table(
+        db,
+        'leases',
+        {
+          pool: 'text',
+          unit: 'text',
+          holder: 'text',
+          run: 'text',
+          fence: 'bigint',
+          since: 'bigint',
+          expires_at: 'bigint',
+        },
+        ['pool', 'unit'],
+      )
+      await index(db, 'leases', ['holder'])
+      await table(
+        db,
+        'requests',
+        {
+          holder: 'text',
+          run: 'text',
+          workflow_id: 'text',
+          requests: 'text',
+          priority: 'bigint',
+          ttl_ms: 'bigint',
+          supersedes: 'text?',
+          state: 'text',
+          superseded_by: 'text?',
+          seq: 'bigint',
+          since: 'bigint',
+        },
+        ['holder'],
+      )
+      await table(
+        db,
+        'deployments',
+        {
+          id: 'bigint',
+          repo: 'text',
+          environment: 'text',
+          run: 'text',
+          try: 'bigint',
+          commit_id: 'text',
+          deliverable: 'text',
+          digest: 'text',
+          fence: 'bigint',
+          state: 'text',
+          detail: 'text?',
+          at: 'bigint',
+          finished_at: 'bigint?',
+        },
+        ['id'],
+      )
+      await index(db, 'deployments', ['repo', 'environment', 'fence'])
+      await table(
+        db,
+        'tokens',
+        {
+          id: 'text',
+          person: 'text',
+          hash: 'text',
+          created_at: 'bigint',
+          expires_at: 'bigint',
+          last_used_at: 'bigint?',
+          revoked_at: 'bigint?',
+        },
+        ['id'],
+      )
+      await unique(db, 'tokens', ['hash'])
+      await table(db, 'nodes', { id: 'text', hostname: 'text', seen_at: 'bigint' }, ['id'])
+      await table(
+        db,
+        'audit',
+        { id: 'bigint', at: 'bigint', by: 'text', channel: 'text', action: 'text', on: 'text', detail: 'text?' },
+        ['id'],
+      )
+    },
+  },
+}
