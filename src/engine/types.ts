@@ -17,7 +17,9 @@ export interface Cluster {
   /** Where its task is. Never waits. */
   placement(job: JobKey, segment: number): Promise<Placement>
   /** Whether any node could ever satisfy constraints and reservations, with the sentence why not. */
-  canPlace(job: Pick<Job, 'constraints' | 'resources'>): Promise<{ readonly kind: 'yes' } | { readonly kind: 'no'; readonly sentence: string }>
+  canPlace(
+    job: Pick<Job, 'constraints' | 'resources'>,
+  ): Promise<{ readonly kind: 'yes' } | { readonly kind: 'no'; readonly sentence: string }>
   /** Removes all services and secrets of the job attempt (running containers get SIGTERM first). */
   removeJob(job: JobKey): Promise<void>
   removeNetwork(run: string): Promise<void>
@@ -55,7 +57,14 @@ export type Placement =
   | { readonly kind: 'rejected'; readonly reason: string }
   /** The node is down or gone (state of the node beside the desired state of the task). */
   | { readonly kind: 'lost'; readonly node: string; readonly reason: string }
-  | { readonly kind: 'ended'; readonly node: string; readonly hostname: string; readonly container?: string; readonly exitCode?: number; readonly reason?: string }
+  | {
+      readonly kind: 'ended'
+      readonly node: string
+      readonly hostname: string
+      readonly container?: string
+      readonly exitCode?: number
+      readonly reason?: string
+    }
 
 /**
  * The node's side: works beside one Docker engine, on the files of its volumes. A worker that takes over from a dead one
@@ -89,7 +98,11 @@ export interface NodeEngine {
   /** Sweep: volumes and exited containers of this instance whose run is not in `live`. Returns what was removed. */
   sweep(live: ReadonlySet<string>): Promise<readonly string[]>
   /** A regular file under the workspace, opened without following links; after the container has ended. */
-  readWorkspaceFiles(key: JobKey, patterns: readonly string[], limits: { readonly files: number; readonly bytes: number }): Promise<readonly { readonly path: string; readonly bytes: Buffer }[]>
+  readWorkspaceFiles(
+    key: JobKey,
+    patterns: readonly string[],
+    limits: { readonly files: number; readonly bytes: number },
+  ): Promise<readonly { readonly path: string; readonly bytes: Buffer }[]>
 }
 
 export interface WriteSegment {
@@ -134,6 +147,8 @@ export interface SegmentState {
   readonly steps: readonly StepState[]
   /** The wrapper has finished its last step (or stopped after a failed one). */
   readonly finished: boolean
+  /** SIGTERM reached the wrapper: `stop`, the removal of the service, or a Docker engine that shuts down. */
+  readonly stopped: boolean
   /** Something that the container must not do was seen (a file replaced, shrunk, turned into a link). */
   readonly tampered?: string
 }

@@ -1,0 +1,55 @@
+import type { ContainerEnd } from '../types.ts'
+import type { Journal } from './journal.ts'
+
+export interface ContainerFacts {
+  readonly state: {
+    readonly Status: string
+    readonly ExitCode: number
+    readonly OOMKilled: boolean
+    readonly Error: string
+    readonly StartedAt: string
+    readonly FinishedAt: string
+  }
+  readonly journal: Journal | undefined
+  readonly stoppedByUs: boolean
+  /** Milliseconds since 1970; undefined where Docker does not tell. */
+  readonly daemonStart: number | undefined
+}
+
+const SIGKILLED = 137
+
+/** The wrapper has been there: a container existed. */
+export function createdBy(journal: Journal | undefined): boolean {
+  return journal !== undefined && journal.gate !== 'absent'
+}
+
+/**
+ * Docker's exit code alone decides nothing: 137 is a memory kill, a user's `exit 137` (which the wrapper turns into 1),
+ * or a daemon that came back after a crash and ended what it found running.
+ */
+export function toContainerEnd({ state, journal, stoppedByUs, daemonStart }: ContainerFacts): ContainerEnd | undefined {
+  if (state.Status === 'created' && (state.ExitCode !== 0 || state.Error !== '')) {
+    return { kind: 'lost', reason: `the container could not start: ${state.Error || `exit code ${state.ExitCode}`}` }
+  }
+  if (state.Status !== 'exited' && state.Status !== 'dead') return undefined
+  if (stoppedByUs) return { kind: 'exited', code: state.ExitCode, memoryKill: state.OOMKilled }
+  // A wrapper that finished its steps wrote down how they ended, whatever ended the container afterwards.
+  const finishedItself = journal?.finished === true && !journal.terminated
+  if (!finishedItself && !state.OOMKilled && daemonStart !== undefined && state.ExitCode === SIGKILLED) {
+    const started = Date.parse(state.StartedAt)
+    if (started < daemonStart && Date.parse(state.FinishedAt) >= daemonStart) {
+      return {
+        kind: 'lost',
+        reason: `Docker on this node stopped without warning and ended the container when it came back at ${new Date(daemonStart).toISOString()}`,
+      }
+    }
+  }
+  if (journal?.terminated === true) {
+    return {
+      kind: 'lost',
+      reason:
+        'the container was told to stop (SIGTERM) by something other than Penstock: Docker shutting down, or a person',
+    }
+  }
+  return { kind: 'exited', code: state.ExitCode, memoryKill: state.OOMKilled }
+}
