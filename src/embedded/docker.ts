@@ -128,7 +128,7 @@ async function startDaemon(options: EnsureDocker, docker: Docker, socket: string
   for (let attempt = 1; attempt <= START_TRIES; attempt++) {
     options.say(attempt === 1 ? 'starting dockerd' : `starting dockerd again (try ${attempt} of ${START_TRIES})`)
     forgetStalePid(path.join(runDir, 'docker.pid'))
-    if (attempt > 2) await stopOrphanedContainerd(runDir)
+    if (attempt > 2) await killContainerd(runDir)
     const log = openSync(logFile, 'a')
     const args = [
       '--label',
@@ -170,11 +170,19 @@ function forgetStalePid(pidFile: string): void {
   if (pid !== undefined && !commandOf(pid).includes('dockerd')) rmSync(pidFile, { force: true })
 }
 
-async function stopOrphanedContainerd(runDir: string): Promise<void> {
+/** Ends the containerd of a dockerd that was killed. It is ours only when the dead daemon was. Returns whether it did. */
+export async function stopOrphanedContainerd(dataDir: string, runDir = '/var/run'): Promise<boolean> {
+  const daemon = readJson(daemonRecord(dataDir), DaemonRecord)
+  if (daemon === undefined || pidIn(path.join(runDir, 'docker.pid')) !== daemon.pid || (await isAlive(daemon)))
+    return false
+  return killContainerd(runDir)
+}
+
+async function killContainerd(runDir: string): Promise<boolean> {
   const pid = pidIn(path.join(runDir, 'docker', 'containerd', 'containerd.pid'))
-  if (pid === undefined || !commandOf(pid).includes('docker/containerd/containerd.toml')) return
+  if (pid === undefined || !commandOf(pid).includes('docker/containerd/containerd.toml')) return false
   const id = await identify(pid)
-  if (id !== undefined) await stopProcess(id, STOP_GRACE_MS)
+  return id !== undefined && (await stopProcess(id, STOP_GRACE_MS))
 }
 
 function pidIn(file: string): number | undefined {

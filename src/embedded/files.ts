@@ -1,15 +1,28 @@
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, realpathSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, renameSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { z } from 'zod'
 
 /** A sentence for the person who started the program. */
 export type Say = (sentence: string) => void
 
-/** The data directory, made if absent, and where in it the embedded parts keep what they must remember. */
+const MARK = '.made-by-penstock'
+
+/** Where the data directory is, from the environment. */
+export function dataDirOf(env: Readonly<Record<string, string | undefined>>): string {
+  return path.resolve(env.PENSTOCK_DATA || '.penstock')
+}
+
+/** Makes the data directory if it is absent. One that we made or found empty is marked, so that it may be removed again. */
 export function openDataDir(dataDir: string): string {
   mkdirSync(dataDir, { recursive: true, mode: 0o700 })
-  return realpathSync(dataDir)
+  const real = realpathSync(dataDir)
+  if (readdirSync(real).length === 0) writeFileSync(path.join(real, MARK), '')
+  return real
+}
+
+export function isDataDir(dataDir: string): boolean {
+  return existsSync(path.join(dataDir, MARK))
 }
 
 /**
