@@ -106,13 +106,14 @@ function mapOf<Value extends z.ZodType>(key: z.ZodType<string, string>, value: V
 }
 
 const Duration = z
-  .string({ error: 'expected a duration with units, such as 90s or 1h30m' })
+  .string({ error: 'expected a duration between 1s and 24h, with units: 90s, 15m or 1h30m' })
   .superRefine((value, context) => {
     const seconds = durationSeconds(value)
     if (seconds === undefined) {
       context.addIssue({
         code: 'custom',
-        message: 'expected a duration such as 90s, 15m or 1h30m (each unit once: d, h, m, s)',
+        message:
+          'expected a duration between 1s and 24h such as 90s, 15m or 1h30m (units d, h, m, s in this order, each once)',
       })
     } else if (seconds < MIN_TIMEOUT_SECONDS || seconds > MAX_TIMEOUT_SECONDS) {
       context.addIssue({ code: 'custom', message: 'a timeout must be between 1s and 24h' })
@@ -121,7 +122,7 @@ const Duration = z
   .meta({
     id: 'Duration',
     description: 'A duration: number and unit (d, h, m, s), for example `90s`, `15m`, `1h30m`. Between `1s` and `24h`.',
-    pattern: '^(\\d+(d|h|m|s))+$',
+    pattern: DURATION.source,
   })
 
 const IMAGE_EXPECTED = 'expected an image such as python:3.12-slim or registry.example/team/tool@sha256:…'
@@ -225,10 +226,12 @@ const Resources = keyed(
       .union(
         [
           Cpus,
-          keyed({ reserve: Cpus.optional(), limit: Cpus.optional() }, 'expected reserve and limit').refine(
-            ({ reserve, limit }) => reserve === undefined || limit === undefined || reserve <= limit,
-            { error: (issue) => overReserved(issue.input) },
-          ),
+          keyed(
+            { reserve: z.union([z.literal(0), Cpus], { error: CPUS_EXPECTED }).optional(), limit: Cpus.optional() },
+            'expected reserve and limit',
+          ).refine(({ reserve, limit }) => reserve === undefined || limit === undefined || reserve <= limit, {
+            error: (issue) => overReserved(issue.input),
+          }),
         ],
         { error: `${CPUS_EXPECTED}, or a mapping with reserve and limit` },
       )
@@ -436,6 +439,7 @@ function nameOf(what: string, refused: readonly string[]) {
     .refine((name) => !refused.includes(name), {
       error: (issue) => `"${String(issue.input)}" cannot be the name of ${what}`,
     })
+    .meta(refused.length > 0 ? { not: { enum: [...refused] } } : {})
 }
 
 const STAGE_EXPECTED = 'expected a command, a list of commands and steps, or a mapping of job names to jobs'
