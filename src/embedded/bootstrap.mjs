@@ -17,7 +17,10 @@ class Refused extends Error {}
 async function main([command, ...args]) {
   checkNode()
   if (command === 'install') return install()
-  if (command === 'build') return (await install(), build())
+  if (command === 'build') {
+    await install()
+    return build()
+  }
   if (command === 'test') return test(args)
   const entry = ENTRIES[command]
   if (entry === undefined) {
