@@ -1,0 +1,578 @@
+import { ApplicationFailure, Context } from '@temporalio/activity'
+import type { Logger } from 'pino'
+import { approversOf, excludedOf } from '../src/config/people.ts'
+import type { Config, RepositoryConfig } from '../src/config/types.ts'
+import type { Subject } from '../src/core/approval.ts'
+import { branchName, branchRole } from '../src/core/change.ts'
+import { type JobKey, jobId, parseRunId } from '../src/core/ids.ts'
+import { variableName } from '../src/core/job-environment.ts'
+import { OUTCOMES, type Outcome } from '../src/core/outcome.ts'
+import type { Deliverable, Job, Plan } from '../src/core/plan.ts'
+import type {
+  Begun,
+  ControlActivities,
+  GateAnswer,
+  JobInput,
+  JobPlacement,
+  JobStart,
+  RunInput,
+} from '../src/core/run-contract.ts'
+import type { SwarmDeployer } from '../src/deploy/swarm.ts'
+import { type Cluster, EngineRefused, type Placement } from '../src/engine/types.ts'
+import type { Forge } from '../src/git/forge.ts'
+import { type Mirrors, NotAFile } from '../src/git/mirrors.ts'
+import { compilePlan } from '../src/plan/compile.ts'
+import { formatDiagnostic } from '../src/spec/diagnostic.ts'
+import { parseSpec, specDigest } from '../src/spec/parse.ts'
+import type { AcquireResult, GateRow, RunDetail, Store } from '../src/store/types.ts'
+
+export interface ControlDeps {
+  readonly config: Config
+  readonly store: Store
+  readonly cluster: Cluster
+  readonly mirrors: Mirrors
+  readonly forges: (repo: RepositoryConfig) => Forge
+  readonly deployer: SwarmDeployer
+  readonly log: Logger
+  readonly clock: () => number
+}
+
+export const SPEC_FILE = '.penstock.yml'
+/** Leases here end with their holder, not with time: this only bounds what a lost database row could block. */
+const LEASE_MS = 365 * 86_400_000
+/** How long the first, quick look waits for Swarm to choose a node; it usually takes 50 ms. */
+const PLACEMENT_LOOK_MS = 2_000
+const PLACEMENT_POLL_MS = 20
+const DIAGNOSTICS_SHOWN = 20
+
+/** The activities of the control queue: they decide by core, and act through store, cluster, git. */
+export function createControlActivities(deps: ControlDeps): ControlActivities {
+  const { config, store, cluster, mirrors, log } = deps
+
+  async function runOf(run: string): Promise<RunDetail> {
+    const id = parseRunId(run)
+    const detail = id && (await store.runs.get(id.repo, id.number))
+    if (!detail) throw ApplicationFailure.nonRetryable(`run ${run} is not in the database`, 'errored')
+    return detail
+  }
+
+  function repositoryOf(name: string): RepositoryConfig | undefined {
+    return Object.hasOwn(config.repositories, name) ? config.repositories[name] : undefined
+  }
+
+  // ------------------------------------------------------------------ begin and end of a try
+
+  async function beginTry({ run, try: number }: RunInput): Promise<Begun> {
+    const detail = await runOf(run)
+    const { change } = detail
+    const identity = { repo: detail.repo, number: detail.number, branch: branchName(change.ref), commit: change.commit }
+    const refuse = (outcome: Outcome, reason: string) => ({ kind: 'refused', outcome, reason, ...identity }) as const
+    // Temporal's memory may be older than the database's.
+    const outcome = OUTCOMES.find((one) => one === detail.status)
+    if (outcome && detail.try === number && outcome !== 'skipped') return refuse(outcome, detail.reason ?? outcome)
+
+    await store.events.append(run, `try/${number}/started`, [{ type: 'run.started.v1', try: number }])
+    const repository = repositoryOf(detail.repo)
+    if (!repository) return refuse('errored', `repository ${detail.repo} is no longer in the operator's file`)
+    const planned = detail.plan ?? (await makePlan(repository, detail))
+    if ('refused' in planned) return refuse('failed', planned.refused)
+    let { progress } = detail
+    if (branchRole(change.ref, repository.branches) === 'production' && !change.pullRequest) {
+      const released = await releasedDeliverables(repository, detail)
+      if ('refused' in released) return refuse('failed', released.refused)
+      progress = { ...progress, deliverables: released.deliverables }
+    }
+    return {
+      kind: 'begun',
+      ...identity,
+      plan: planned,
+      progress,
+      context: {
+        change,
+        trigger: detail.trigger.kind,
+        environmentUrls: Object.fromEntries(
+          Object.values(repository.environments).flatMap((one) => (one.url ? [[one.name, one.url]] : [])),
+        ),
+        unplaceable: config.unplaceable,
+      },
+    }
+  }
+
+  async function makePlan(repository: RepositoryConfig, detail: RunDetail): Promise<Plan | { readonly refused: string }> {
+    const { commit } = detail.change
+    await mirrors.ensure(repository.name, deps.forges(repository).source, commit)
+    let bytes: Buffer
+    try {
+      bytes = await mirrors.readFile(repository.name, commit, SPEC_FILE)
+    } catch (err) {
+      if (err instanceof NotAFile) return { refused: err.message }
+      throw err
+    }
+    const spec = parseSpec(bytes, SPEC_FILE)
+    const compiled =
+      spec.kind === 'wrong'
+        ? spec
+        : compilePlan({
+            spec: spec.spec,
+            specDigest: specDigest(bytes),
+            trigger: detail.trigger,
+            branches: repository.branches,
+            environments: Object.values(repository.environments).map((one) => ({
+              name: one.name,
+              gate: one.gate !== undefined,
+            })),
+          })
+    if (compiled.kind === 'wrong') {
+      const shown = compiled.diagnostics.slice(0, DIAGNOSTICS_SHOWN).map(formatDiagnostic)
+      const more = compiled.diagnostics.length - shown.length
+      return { refused: [...shown, ...(more > 0 ? [`... and ${more} more`] : [])].join('\n') }
+    }
+    await store.runs.setPlan(detail.id, compiled.plan)
+    return compiled.plan
+  }
+
+  /** What a push to the production branch ships: the bytes its candidate run built, tested and had approved. */
+  async function releasedDeliverables(
+    repository: RepositoryConfig,
+    detail: RunDetail,
+  ): Promise<{ readonly deliverables: readonly Deliverable[] } | { readonly refused: string }> {
+    const { commit } = detail.change
+    const ref = `refs/heads/${repository.branches.candidate}`
+    const candidate = await store.runs.releasedCandidate(repository.name, ref, commit)
+    if (candidate) return { deliverables: candidate.progress.deliverables }
+    if (!detail.override) {
+      const how = `An operator can let it pass: penstock run override ${detail.number} --reason "..."`
+      return { refused: `${commit.slice(0, 12)} did not pass a candidate run on ${branchName(ref)} and its gate. ${how}` }
+    }
+    for (const row of await store.runs.list({ limit: 200, repo: repository.name, ref })) {
+      if (row.change.commit !== commit) continue
+      const deliverables = await store.results.deliverables(row.id)
+      if (deliverables.length > 0) return { deliverables }
+    }
+    return { deliverables: [] }
+  }
+
+  async function finishTry({ run, try: number, outcome, reason }: Parameters<ControlActivities['finishTry']>[0]) {
+    await store.events.append(run, `try/${number}/finished`, [
+      { type: 'run.finished.v1', try: number, outcome, ...(reason === undefined ? {} : { reason }) },
+    ])
+    await store.leases.releaseRun(run)
+  }
+
+  // ------------------------------------------------------------------ leases
+
+  function toAnswer(result: AcquireResult, env: Readonly<Record<string, string>> = {}) {
+    return result.kind === 'granted' ? ({ kind: 'granted', env } as const) : result
+  }
+
+  async function acquireEnvironment({ run, repo, environment }: Parameters<ControlActivities['acquireEnvironment']>[0]) {
+    const settings = repositoryOf(repo)?.environments[environment]
+    if (!settings) return { kind: 'impossible', sentence: `${repo} has no environment "${environment}"` } as const
+    const pool = environmentPool(repo, environment)
+    const result = await store.leases.acquire({
+      holder: `${run}@${environment}`,
+      run,
+      workflowId: run,
+      requests: [{ pool, count: 1, labels: [] }],
+      priority: 0,
+      ttlMs: LEASE_MS,
+      // Candidates that wait coalesce to the newest; what goes to a gated environment was decided, and waits its turn.
+      ...(settings.gate ? {} : { supersedes: pool }),
+    })
+    if (result.kind === 'granted') {
+      const fence = result.leases[0]?.fence ?? 0
+      await store.events.append(run, `${environment}/acquired/${fence}`, [
+        { type: 'environment.acquired.v1', environment, fence },
+      ])
+    } else if (result.kind === 'queued') {
+      const waitingFor = { kind: 'environment', sentence: result.sentence } as const
+      await store.events.append(run, `${environment}/waiting/${result.sentence}`, [
+        { type: 'environment.waiting.v1', environment, waitingFor },
+      ])
+    }
+    return toAnswer(result)
+  }
+
+  async function acquirePools({ key, requests }: Parameters<ControlActivities['acquirePools']>[0]) {
+    const holder = jobId(key)
+    const result = await store.leases.acquire({
+      holder,
+      run: key.run,
+      workflowId: holder,
+      requests,
+      priority: 0,
+      ttlMs: LEASE_MS,
+      predecessor: `${key.run}/${key.stage}/${key.job}/`,
+    })
+    if (result.kind === 'queued') {
+      const waitingFor = { kind: 'pool', sentence: result.sentence } as const
+      const { stage, job, attempt } = key
+      await store.events.append(key.run, `${holder}:waiting:${result.sentence}`, [
+        { type: 'job.waiting.v1', stage, job, attempt, waitingFor },
+      ])
+    }
+    return toAnswer(result, result.kind === 'granted' ? leaseEnvironment(result.leases) : {})
+  }
+
+  // ------------------------------------------------------------------ jobs
+
+  async function startJob(input: JobInput): Promise<JobStart> {
+    const { key, job } = input
+    const known = await knownEnd(key)
+    if (known) return known
+    const { stage, job: name, attempt } = key
+    await store.events.append(key.run, `${jobId(key)}:started`, [{ type: 'job.started.v1', stage, job: name, attempt }])
+    const values = secretValues(input.repo, job)
+    if ('refused' in values) return { kind: 'refused', outcome: 'errored', reason: values.refused }
+    const possible = await cluster.canPlace(job)
+    if (possible.kind === 'no' && input.context.unplaceable === 'fail') {
+      return { kind: 'refused', outcome: 'errored', reason: possible.sentence }
+    }
+    return refusable(async () => {
+      await Promise.all([cluster.ensureNetwork(key.run), cluster.ensureSecrets(key, values.values)])
+      return startOn(key, job, 0)
+    })
+  }
+
+  async function startSegment(input: JobInput & { segment: number; node: string }): Promise<JobStart> {
+    return refusable(() => startOn(input.key, input.job, input.segment, input.node))
+  }
+
+  async function startOn(key: JobKey, job: Job, segment: number, node?: string): Promise<JobStart> {
+    const content = job.segments[segment]
+    if (!content) throw ApplicationFailure.nonRetryable(`${jobId(key)} has no segment ${segment}`, 'errored')
+    const image = await cluster.resolveImage(content.image)
+    await cluster.startSegment({ key, job, segment, image, ...(node === undefined ? {} : { node }) })
+    const deadline = performance.now() + PLACEMENT_LOOK_MS
+    for (;;) {
+      const now = await placement({ key, segment })
+      if (now.kind !== 'pending' || performance.now() > deadline) return now
+      await new Promise((resolve) => setTimeout(resolve, PLACEMENT_POLL_MS))
+    }
+  }
+
+  async function knownEnd(key: JobKey): Promise<JobStart | undefined> {
+    const { attempts } = await runOf(key.run)
+    const row = attempts.find(
+      (one) =>
+        one.stage === key.stage && one.job === key.job && one.attempt === key.attempt && one.step === undefined,
+    )
+    if (!row?.outcome) return undefined
+    return { kind: 'ended', outcome: row.outcome, ...(row.reason === undefined ? {} : { reason: row.reason }) }
+  }
+
+  function secretValues(repo: string, job: Job) {
+    const known = repositoryOf(repo)?.secrets ?? {}
+    const values: { name: string; value: string }[] = []
+    for (const { name } of job.secrets) {
+      const secret = Object.hasOwn(known, name) ? known[name] : undefined
+      if (!secret) {
+        const names = Object.keys(known).join(', ') || 'none'
+        return { refused: `the operator's file gives ${repo} no secret "${name}"; it has: ${names}` }
+      }
+      values.push({ name, value: secret.reveal() })
+    }
+    return { values }
+  }
+
+  async function placement({ key, segment }: { key: JobKey; segment: number }): Promise<JobPlacement> {
+    const now = await cluster.placement(key, segment)
+    if (now.kind === 'assigned' || now.kind === 'ended') {
+      const { stage, job, attempt } = key
+      const service = `${jobId(key)}:${segment}`
+      await store.events.append(key.run, `${service}:placed`, [
+        { type: 'job.placed.v1', stage, job, attempt, node: now.hostname, service: now.container ?? service },
+      ])
+    }
+    return toJobPlacement(now)
+  }
+
+  async function awaitPlacement({ key, segment, seconds }: Parameters<ControlActivities['awaitPlacement']>[0]) {
+    const deadline = performance.now() + seconds * 1000
+    let said: string | undefined
+    for (;;) {
+      const now = await placement({ key, segment })
+      if (now.kind !== 'pending' || performance.now() > deadline) return now
+      const sentence = now.reason ?? 'Swarm has not chosen a node yet'
+      if (sentence !== said) {
+        said = sentence
+        const { stage, job, attempt } = key
+        await store.events.append(key.run, `${jobId(key)}:waiting:${sentence}`, [
+          { type: 'job.waiting.v1', stage, job, attempt, waitingFor: { kind: 'node', sentence } },
+        ])
+      }
+      Context.current().heartbeat()
+      await Context.current().sleep(500)
+    }
+  }
+
+  async function endJob({ key, outcome, reason }: Parameters<ControlActivities['endJob']>[0]) {
+    const { stage, job, attempt } = key
+    await store.events.append(key.run, `${jobId(key)}:finished`, [
+      { type: 'job.finished.v1', stage, job, attempt, outcome, ...(reason === undefined ? {} : { reason }) },
+    ])
+    await store.leases.release(jobId(key))
+  }
+
+  async function chooseBuildNode() {
+    const nodes = await cluster.nodes()
+    const node = nodes.find((one) => one.ready && one.workerAlive)
+    if (!node) throw ApplicationFailure.retryable('no node has a live worker to build an image on', 'no_worker')
+    return { node: node.id, hostname: node.hostname }
+  }
+
+  // ------------------------------------------------------------------ environments, gate, promotion
+
+  async function isDeployed({ run, repo, environment, deliverable }: Parameters<ControlActivities['isDeployed']>[0]) {
+    const current = await store.deployments.current(repo, environment)
+    return current?.run === run && current.deliverable === deliverable
+  }
+
+  async function deploy(input: Parameters<ControlActivities['deploy']>[0]) {
+    const { run, repo, commit, environment, deliverable } = input
+    const target = repositoryOf(repo)?.environments[environment]?.target?.swarm
+    if (!target) {
+      const reason = `environment ${environment} has no target in the operator's file, so nothing can be put there`
+      return { outcome: 'failed', reason } as const
+    }
+    const [lease] = await store.leases.ofHolder(`${run}@${environment}`)
+    if (!lease) return { outcome: 'errored', reason: `run ${run} does not hold ${environment}` } as const
+    const { name, digest } = deliverable
+    const intent = await store.deployments.intend({
+      repo,
+      environment,
+      run,
+      try: input.try,
+      commit,
+      deliverable: name,
+      digest,
+      fence: lease.fence,
+    })
+    if (intent.kind === 'stale') {
+      return { outcome: 'errored', reason: `${intent.current.run} has taken ${environment} meanwhile` } as const
+    }
+    const event = (state: 'intended' | 'done' | 'failed' | 'unknown') =>
+      store.events.append(run, `${environment}/${intent.row.id}/${state}`, [
+        { type: 'deployment.recorded.v1', environment, digest, state },
+      ])
+    await event('intended')
+    const context = Context.current()
+    const beat = setInterval(() => context.heartbeat(), 2_000)
+    try {
+      const result = await deps.deployer.deploy({ target, deliverable, repo, environment, commit })
+      await store.deployments.finish(intent.row.id, result.kind, result.detail)
+      await event(result.kind)
+      if (result.kind === 'done') return { outcome: 'succeeded' } as const
+      if (result.kind === 'failed') return { outcome: 'failed', reason: result.detail } as const
+      return { outcome: 'errored', reason: `unknown whether it was deployed: ${result.detail}` } as const
+    } finally {
+      clearInterval(beat)
+    }
+  }
+
+  async function openGate(input: Parameters<ControlActivities['openGate']>[0]): Promise<GateAnswer> {
+    const { run, repo, gate, environment, deliverables } = input
+    const detail = await runOf(run)
+    const settings = repositoryOf(repo)?.environments[environment]?.gate
+    if (!settings) throw ApplicationFailure.nonRetryable(`environment ${environment} has no gate any more`, 'errored')
+    const commit = await mirrors.commitInfo(repo, detail.change.commit)
+    const excluded = new Set([
+      ...excludedOf(config, detail.change),
+      ...excludedOf(config, { author: `${commit.author} <${commit.authorEmail}>` }),
+    ])
+    const subject: Subject = {
+      run,
+      gate,
+      environment,
+      commit: detail.change.commit,
+      specDigest: input.specDigest,
+      deliverables: deliverables.map((one) => `${one.name}=${one.digest}`).sort(),
+    }
+    const known = await store.gates.get(run, gate)
+    const rules = {
+      approvers: approversOf(config, repo, environment),
+      quorum: settings.quorum,
+      excluded: [...excluded].sort(),
+      expiresAt: known?.state === 'open' ? (known.rules.expiresAt ?? 0) : deps.clock() + settings.expiresMs,
+    }
+    const row = await store.gates.open(run, gate, environment, rules, subject)
+    const answer = toGateAnswer(row)
+    await store.events.append(run, `${gate}/opened/${row.id}`, [
+      { type: 'gate.opened.v1', gate, environment, needs: answer.sentence },
+    ])
+    return answer
+  }
+
+  async function castVote({ run, gate, key, answer, vote }: Parameters<ControlActivities['castVote']>[0]) {
+    const channel = vote.channel ?? 'signal'
+    const judged = await store.gates.vote({
+      key,
+      run,
+      gate,
+      answer,
+      claimedBy: String(vote.who ?? ''),
+      channel,
+      trustSignals: config.trustTemporalAccess,
+      ...(vote.token === undefined ? {} : { token: vote.token }),
+      ...(vote.comment === undefined ? {} : { comment: vote.comment }),
+    })
+    if (!judged.counts) log.info({ run, gate, who: vote.who, why: judged.why }, 'a vote did not count')
+    const { verdict, counts, why } = judged
+    const voted = {
+      type: 'gate.voted.v1',
+      gate,
+      by: String(vote.who ?? ''),
+      answer,
+      channel,
+      counts,
+      ...(vote.comment === undefined ? {} : { comment: vote.comment }),
+      ...(why === undefined ? {} : { why }),
+    } as const
+    await store.events.append(run, `${gate}/vote/${key}`, [
+      voted,
+      ...(verdict.kind === 'open' ? [] : [{ type: 'gate.decided.v1', gate, verdict: verdict.kind } as const]),
+    ])
+    return gateAnswer(run, gate)
+  }
+
+  async function gateAnswer(run: string, gate: string): Promise<GateAnswer> {
+    const row = await store.gates.get(run, gate)
+    if (!row) throw ApplicationFailure.nonRetryable(`run ${run} has no gate "${gate}"`, 'errored')
+    return toGateAnswer(row)
+  }
+
+  async function expireGate({ run, gate }: { run: string; gate: string }) {
+    await store.gates.expire(run, gate)
+    return gateAnswer(run, gate)
+  }
+
+  async function promote({ run, gate, branch }: Parameters<ControlActivities['promote']>[0]) {
+    const detail = await runOf(run)
+    const repository = repositoryOf(detail.repo)
+    if (!repository) return { outcome: 'errored', reason: `${detail.repo} is no longer in the operator's file` } as const
+    const { commit } = detail.change
+    const row = await store.gates.get(run, gate)
+    if (row?.state !== 'approved' || row.subject.commit !== commit) {
+      return { outcome: 'failed', reason: 'the gate is no longer approved for this commit' } as const
+    }
+    const moved = await deps.forges(repository).fastForward(branch, commit)
+    if (moved.kind === 'refused') return { outcome: 'failed', reason: moved.why } as const
+    await store.events.append(run, `promoted/${branch}`, [{ type: 'branch.promoted.v1', branch, commit }])
+    // The forge's webhook says the same; whichever comes first makes the run, so a lost delivery loses no release.
+    await store.deliveries.record(
+      { source: 'promotion', id: run, bodyDigest: commit, event: 'push' },
+      {
+        kind: 'promotion',
+        repo: detail.repo,
+        requestedBy: run,
+        change: {
+          commit,
+          ref: `refs/heads/${branch}`,
+          ...(moved.kind === 'moved' && moved.from ? { before: moved.from } : {}),
+          ...(detail.change.author ? { author: detail.change.author } : {}),
+        },
+      },
+    )
+    return { outcome: 'succeeded' } as const
+  }
+
+  return {
+    beginTry,
+    append: ({ run, key, events }) => store.events.append(run, key, events),
+    showWaiting: ({ run, stage, waiting }) =>
+      store.runs.setStatus(run, waiting ? 'waiting' : 'running', {
+        ...(stage === undefined ? {} : { stage }),
+        ...(waiting === undefined ? {} : { waiting }),
+      }),
+    finishTry,
+    async cancelReason({ run }) {
+      const { cancel } = await runOf(run)
+      return cancel ? `canceled by ${cancel.by}: ${cancel.reason}` : 'canceled in Temporal'
+    },
+    acquireEnvironment,
+    releaseRun: ({ run }) => store.leases.releaseRun(run),
+    async supersede({ run, by }) {
+      await store.runs.requestCancel(run, 'penstock', `superseded by ${by}`)
+    },
+    isDeployed,
+    acquirePools,
+    releasePools: ({ key }) => store.leases.release(jobId(key)),
+    startJob,
+    startSegment,
+    placement,
+    awaitPlacement,
+    endJob,
+    removeJob: ({ key }) => cluster.removeJob(key),
+    removeNetwork: ({ run }) => cluster.removeNetwork(run),
+    chooseBuildNode,
+    deploy,
+    openGate,
+    castVote,
+    expireGate,
+    promote,
+  }
+}
+
+export function environmentPool(repo: string, environment: string): string {
+  return `env:${repo}/${environment}`
+}
+
+function toJobPlacement(now: Placement): JobPlacement {
+  switch (now.kind) {
+    case 'absent':
+      return { kind: 'lost', node: '?', reason: 'its Swarm service is gone' }
+    case 'pending':
+    case 'rejected':
+    case 'lost':
+      return now
+    case 'assigned':
+    case 'ended':
+      return { kind: 'placed', node: now.node, hostname: now.hostname }
+  }
+}
+
+async function refusable(act: () => Promise<JobStart>): Promise<JobStart> {
+  try {
+    return await act()
+  } catch (err) {
+    if (err instanceof EngineRefused) return { kind: 'refused', outcome: 'errored', reason: err.message }
+    throw err
+  }
+}
+
+function leaseEnvironment(leases: readonly { pool: string; unit: string; fence: number; properties: Readonly<Record<string, string>> }[]) {
+  const env: Record<string, string> = {}
+  for (const { pool, unit, fence, properties } of leases) {
+    const prefix = `CI_POOL_${variableName(pool)}`
+    const units = env[prefix]
+    env[prefix] = units === undefined ? unit : `${units} ${unit}`
+    env[`${prefix}_FENCE`] = String(fence)
+    for (const [name, value] of Object.entries(properties)) env[`${prefix}_${variableName(name)}`] = value
+  }
+  return env
+}
+
+function toGateAnswer(row: GateRow): GateAnswer {
+  const { rules } = row
+  const approvals = new Set(row.votes.filter((one) => one.counts && one.answer === 'approve').map((one) => one.by))
+  const may = rules.approvers.filter((one) => !rules.excluded.includes(one) && !approvals.has(one))
+  switch (row.state) {
+    case 'approved':
+      return { kind: 'approved', sentence: `approved by ${[...approvals].join(', ')}` }
+    case 'rejected': {
+      const by = row.votes.find((one) => one.counts && one.answer === 'reject')
+      return { kind: 'rejected', sentence: `by ${by?.by ?? '?'}${by?.comment ? `: ${by.comment}` : ''}` }
+    }
+    case 'expired':
+      return { kind: 'expired', sentence: `without the ${rules.quorum} approval(s) it needs` }
+    case 'voided':
+    case 'open': {
+      const who =
+        may.length + approvals.size < rules.quorum
+          ? `too few people may approve (author and pusher are excluded: ${rules.excluded.join(', ') || 'nobody'}); add approvers`
+          : `may approve: ${may.join(', ')}`
+      const sentence = `${approvals.size} of ${rules.quorum} approval(s) for ${row.environment}; ${who}`
+      return { kind: 'open', sentence, ...(rules.expiresAt === undefined ? {} : { expiresAt: rules.expiresAt }) }
+    }
+  }
+}

@@ -1,0 +1,347 @@
+import { createHash } from 'node:crypto'
+import { createReadStream } from 'node:fs'
+import { mkdir, mkdtemp, open, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { ApplicationFailure, CancelledFailure, Context } from '@temporalio/activity'
+import type { Logger } from 'pino'
+import { type JobKey, jobId } from '../src/core/ids.ts'
+import type { Outcome } from '../src/core/outcome.ts'
+import type { NodeActivities, SegmentInput, SegmentResult } from '../src/core/run-contract.ts'
+import { BuildFailed, type ImageBuilder } from '../src/deliverables/image.ts'
+import { type ContainerEnd, EngineRefused, type NodeEngine, type SegmentState, type StepEnd } from '../src/engine/types.ts'
+import type { Mirrors, Source } from '../src/git/mirrors.ts'
+import { ServerRefused } from '../src/internal/client.ts'
+import type { ServerPort } from '../src/internal/types.ts'
+import { createLogPump, type LogPump } from '../src/logs/pump.ts'
+import { checkout } from '../src/workspace/checkout.ts'
+
+export interface NodeDeps {
+  readonly engine: NodeEngine
+  readonly server: ServerPort
+  readonly mirrors: Mirrors
+  /** Where a repository is fetched from by this worker: the server, never the forge. */
+  readonly sourceOf: (repo: string) => Source
+  readonly images: ImageBuilder
+  /** Scratch space on this machine. */
+  readonly scratch: string
+  readonly log: Logger
+}
+
+const BEAT_MS = 1_000
+/** The container has not come to its gate in this time: control looks where its task is, and calls again. */
+const GATE_PATIENCE_MS = 10_000
+/** Between looks at the container itself; its files tell everything that goes well. */
+const CONTAINER_LOOK_MS = 1_000
+const CHANGE_WAIT_MS = 250
+/** From SIGTERM to SIGKILL for canceled and timed-out steps. */
+const GRACE_SECONDS = 10
+const REPORT_LIMITS = { files: 100, bytes: 20 * 1024 * 1024 } as const
+
+/** The activities of a node's own queue. Any of them may be begun anew by another worker process at any moment. */
+export function createNodeActivities(deps: NodeDeps): NodeActivities {
+  const { engine, server, log } = deps
+
+  async function runSegment(input: SegmentInput): Promise<SegmentResult> {
+    const { key, segment } = input
+    const context = Context.current()
+    const beat = setInterval(() => context.heartbeat(), BEAT_MS)
+    const leases = setInterval(() => void server.extendLeases(key).catch(warnAbout('leases were not extended')), 30_000)
+    try {
+      const begun = await begin(input, context.cancellationSignal)
+      if (begun === 'not_started') return { kind: 'not_started' }
+      const follower = await createFollower(input)
+      return await follow(input, follower, context)
+    } catch (err) {
+      if (context.cancellationSignal.aborted) return await interrupted(input, context, err)
+      if (err instanceof EngineRefused || err instanceof ServerRefused) {
+        throw ApplicationFailure.nonRetryable(err.message, 'errored')
+      }
+      log.warn({ err, job: jobId(key), segment }, 'a segment could not be followed')
+      throw err
+    } finally {
+      clearInterval(beat)
+      clearInterval(leases)
+    }
+  }
+
+  /** Workspace, variables and scripts are there before the container may go on. Done once, whoever does it. */
+  async function begin(input: SegmentInput, signal: AbortSignal): Promise<'begun' | 'not_started'> {
+    const { key, segment } = input
+    const { workspace } = await engine.prepareVolumes(key, segment)
+    const { gate } = await engine.observe(key, segment)
+    if (gate !== 'open') {
+      if (segment === 0) {
+        const mirror = await deps.mirrors.ensure(input.repo, deps.sourceOf(input.repo), input.commit)
+        await checkout(mirror, input.commit, workspace, signal)
+      }
+      await engine.writeSegment({
+        key,
+        segment,
+        content: input.content,
+        firstStep: input.firstStep,
+        env: input.env,
+        secretEnv: input.secretEnv,
+        workdir: input.workdir,
+        timeoutSeconds: input.timeoutSeconds,
+        graceSeconds: GRACE_SECONDS,
+      })
+    }
+    const patience = AbortSignal.any([signal, AbortSignal.timeout(GATE_PATIENCE_MS)])
+    try {
+      await engine.openGate(key, segment, patience)
+      return 'begun'
+    } catch (err) {
+      if (!signal.aborted && patience.aborted) return 'not_started'
+      throw err
+    }
+  }
+
+  async function follow(input: SegmentInput, follower: Follower, context: Context): Promise<SegmentResult> {
+    const { key, segment } = input
+    const signal = context.cancellationSignal
+    let looked = performance.now()
+    for (;;) {
+      if (signal.aborted) throw new CancelledFailure('interrupted')
+      const state = await engine.observe(key, segment)
+      if (state.tampered) follower.tampered = state.tampered
+      await follower.take(state)
+      if (state.finished) return finish(input, follower, undefined)
+      if (performance.now() - looked > CONTAINER_LOOK_MS) {
+        looked = performance.now()
+        const end = await engine.ended(key, segment)
+        if (end) {
+          await follower.take(await engine.observe(key, segment))
+          return finish(input, follower, end)
+        }
+      }
+      await engine.waitForChange(key, segment, CHANGE_WAIT_MS, signal)
+    }
+  }
+
+  async function finish(input: SegmentInput, follower: Follower, end: ContainerEnd | undefined): Promise<SegmentResult> {
+    const { key } = input
+    const verdict = await follower.close(end)
+    if (end === undefined) {
+      // The steps are through; a kill by the memory limit that they survived shows only on the container.
+      const seen = await engine.ended(key, input.segment)
+      if (seen?.kind === 'exited' && seen.memoryKill) log.warn({ job: jobId(key) }, 'a process met the memory limit')
+    }
+    if (input.junit.length > 0 && (input.last || verdict.outcome !== 'succeeded')) await readReports(input)
+    return { kind: 'ended', lost: verdict.lost ?? false, ...withoutLost(verdict) }
+  }
+
+  async function readReports({ key, segment, junit }: SegmentInput): Promise<void> {
+    try {
+      // Reports are read once the container can no longer change them.
+      await engine.stop(key, segment, 0)
+      for (const { path, bytes } of await engine.readWorkspaceFiles(key, junit, REPORT_LIMITS)) {
+        await server.junit(key, path, bytes)
+      }
+    } catch (err) {
+      log.warn({ err, job: jobId(key) }, 'test reports could not be read')
+    }
+  }
+
+  /** Canceled by a person: the steps get SIGTERM and a grace. Shut down: the container is left to the next worker. */
+  async function interrupted(input: SegmentInput, context: Context, err: unknown): Promise<SegmentResult> {
+    if (!context.cancellationDetails?.cancelRequested) throw ApplicationFailure.retryable('the worker shuts down', 'shutdown', err)
+    const { key, segment } = input
+    await engine.stop(key, segment, GRACE_SECONDS * 1000)
+    const follower = await createFollower(input)
+    await follower.take(await engine.observe(key, segment))
+    await follower.close({ kind: 'canceled' })
+    return { kind: 'ended', outcome: 'canceled', lost: false }
+  }
+
+  type Verdict = { readonly outcome: Outcome; readonly reason?: string; readonly lost?: boolean }
+  interface Follower {
+    tampered: string | undefined
+    /** Moves new log bytes, tells of steps that began or ended. */
+    take(state: SegmentState): Promise<void>
+    /** Closes what is still open and gives the verdict over the segment. */
+    close(end: ContainerEnd | { readonly kind: 'canceled' } | undefined): Promise<Verdict>
+  }
+
+  async function createFollower(input: SegmentInput): Promise<Follower> {
+    const { key, segment, content, firstStep } = input
+    const { run, stage, job, attempt } = key
+    const secrets = await server.secrets(key)
+    const pumps = new Map<number, LogPump>()
+    const started = new Set<number>()
+    const ended = new Map<number, Verdict>()
+    let last: SegmentState | undefined
+
+    const nameOf = (index: number) => content.steps[index - firstStep]?.name ?? `step ${index + 1}`
+    function pumpOf(index: number): LogPump {
+      let pump = pumps.get(index)
+      if (!pump) {
+        pump = createLogPump({
+          server,
+          log: { ...key, step: index },
+          secrets,
+          read: (offset, limit) => engine.readLog(key, segment, index, offset, limit),
+        })
+        pumps.set(index, pump)
+      }
+      return pump
+    }
+    const tell = (index: number, what: 'started' | 'finished', verdict?: Verdict, exitCode?: number) => {
+      const step = { stage, job, attempt, step: index, name: nameOf(index) }
+      return server.events(run, `${jobId(key)}/${index}:${what}`, [
+        what === 'started'
+          ? { type: 'step.started.v1', ...step }
+          : {
+              type: 'step.finished.v1',
+              ...step,
+              ...withoutLost(verdict ?? { outcome: 'errored' }),
+              ...(exitCode === undefined ? {} : { exitCode }),
+            },
+      ])
+    }
+    async function endStep(index: number, verdict: Verdict, end: StepEnd | undefined): Promise<void> {
+      await pumpOf(index).finish(end)
+      await tell(index, 'finished', verdict, end?.exitCode)
+      ended.set(index, verdict)
+    }
+
+    const follower: Follower = {
+      tampered: undefined,
+      async take(state) {
+        last = state
+        for (const step of state.steps) {
+          if (!step.started || ended.has(step.index)) continue
+          if (!started.has(step.index)) {
+            started.add(step.index)
+            await tell(step.index, 'started')
+          }
+          if (step.end) await endStep(step.index, verdictOf(step.end), step.end)
+          else await pumpOf(step.index).pump()
+        }
+      },
+      async close(end) {
+        if (follower.tampered) end = undefined
+        const interruptedBy: Verdict = follower.tampered
+          ? { outcome: 'failed', reason: `the job tampered with Penstock's files: ${follower.tampered}` }
+          : whyEnded(end, input.memoryLimit)
+        for (const step of last?.steps ?? []) {
+          if (step.started && !ended.has(step.index)) await endStep(step.index, interruptedBy, undefined)
+        }
+        const verdicts = [...ended.values()]
+        const bad = verdicts.find((one) => one.outcome !== 'succeeded')
+        if (bad) return bad
+        if (follower.tampered || (end && ended.size < content.steps.length)) return interruptedBy
+        return { outcome: 'succeeded' }
+      },
+    }
+    return follower
+  }
+
+  async function buildImage(input: Parameters<NodeActivities['buildImage']>[0]) {
+    const { key, repo, commit, name } = input
+    const context = Context.current()
+    const beat = setInterval(() => context.heartbeat(), BEAT_MS)
+    await mkdir(deps.scratch, { recursive: true })
+    const dir = await mkdtemp(join(deps.scratch, 'build-'))
+    const output = await open(join(dir, 'log'), 'w+')
+    const { run, stage, job, attempt } = key
+    const step = { stage, job, attempt, step: 0, name: `docker build ${input.context}` }
+    const pump = createLogPump({
+      server,
+      log: { ...key, step: 0 },
+      secrets: await server.secrets(key),
+      read: async (offset, limit) => {
+        const { bytesRead, buffer } = await output.read(Buffer.alloc(limit), 0, limit, offset)
+        return buffer.subarray(0, bytesRead)
+      },
+    })
+    let writes = Promise.resolve()
+    const pumping = setInterval(() => {
+      writes = writes.then(() => pump.pump()).then(() => undefined)
+    }, 250)
+    const write = (text: string) => {
+      writes = writes.then(async () => void (await output.appendFile(text)))
+    }
+    try {
+      await server.events(run, `${jobId(key)}/0:started`, [{ type: 'step.started.v1', ...step }])
+      const tree = join(dir, 'tree')
+      await mkdir(tree)
+      const mirror = await deps.mirrors.ensure(repo, deps.sourceOf(repo), commit)
+      await checkout(mirror, commit, tree, context.cancellationSignal)
+      let result: Awaited<ReturnType<NodeActivities['buildImage']>>
+      try {
+        const deliverable = await deps.images.build({
+          checkout: tree,
+          context: input.context,
+          dockerfile: input.dockerfile,
+          repo,
+          name,
+          commit,
+          run,
+          ...(input.to === undefined ? {} : { to: input.to }),
+          write,
+          signal: context.cancellationSignal,
+        })
+        result = { outcome: 'succeeded', deliverable }
+      } catch (err) {
+        if (!(err instanceof BuildFailed)) throw err
+        result = { outcome: 'failed', reason: err.message }
+      }
+      clearInterval(pumping)
+      await writes
+      const { size } = await output.stat()
+      const sha256 = await digestOf(join(dir, 'log'))
+      const exitCode = result.outcome === 'succeeded' ? 0 : 1
+      await pump.finish({ exitCode, timedOut: false, pipeBytes: size, fileBytes: size, sha256 })
+      const { outcome, reason } = result
+      await server.events(run, `${jobId(key)}/0:finished`, [
+        { type: 'step.finished.v1', ...step, outcome, exitCode, ...(reason === undefined ? {} : { reason }) },
+      ])
+      return result
+    } finally {
+      clearInterval(pumping)
+      clearInterval(beat)
+      await writes.catch(warnAbout('a build log was not stored'))
+      await output.close()
+      await rm(dir, { recursive: true, force: true })
+    }
+  }
+
+  function warnAbout(message: string) {
+    return (err: unknown) => log.warn({ err }, message)
+  }
+
+  return { runSegment, buildImage, removeVolumes: ({ key }: { readonly key: JobKey }) => engine.removeVolumes(key) }
+}
+
+function verdictOf(end: StepEnd): { readonly outcome: Outcome; readonly reason?: string } {
+  if (end.timedOut) return { outcome: 'failed', reason: 'it ran into its time limit' }
+  if (end.exitCode !== 0) return { outcome: 'failed', reason: `exit code ${end.exitCode}` }
+  return { outcome: 'succeeded' }
+}
+
+function whyEnded(end: ContainerEnd | { readonly kind: 'canceled' } | undefined, memoryLimit: number) {
+  switch (end?.kind) {
+    case undefined:
+      return { outcome: 'errored', reason: 'the container ended and nothing tells how', lost: true } as const
+    case 'canceled':
+      return { outcome: 'canceled' } as const
+    case 'lost':
+      return { outcome: 'errored', reason: end.reason, lost: true } as const
+    case 'exited':
+      if (end.memoryKill) {
+        const reason = `out of memory (limit ${Math.round(memoryLimit / 1024 ** 2)} MiB)`
+        return { outcome: 'failed', reason } as const
+      }
+      return { outcome: 'failed', reason: `the container ended with exit code ${end.code} in the middle of a step` } as const
+  }
+}
+
+function withoutLost({ outcome, reason }: { readonly outcome: Outcome; readonly reason?: string }) {
+  return { outcome, ...(reason === undefined ? {} : { reason }) }
+}
+
+async function digestOf(file: string): Promise<string> {
+  const hash = createHash('sha256')
+  for await (const chunk of createReadStream(file)) hash.update(chunk as Buffer)
+  return hash.digest('hex')
+}

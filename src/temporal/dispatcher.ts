@@ -1,0 +1,125 @@
+import {
+  type Client,
+  WorkflowExecutionAlreadyStartedError,
+  WorkflowIdReusePolicy,
+  WorkflowNotFoundError,
+} from '@temporalio/client'
+import type { Logger } from 'pino'
+import type { pipelineRun } from '../../workflows/index.ts'
+import { CONTROL_QUEUE, parseRunId } from '../core/ids.ts'
+import type { OutboxMessage, OutboxRow, Store } from '../store/types.ts'
+
+export interface Dispatcher {
+  /** Delivers until aborted; resolves when nothing is under way any more. */
+  run(signal: AbortSignal): Promise<void>
+}
+
+/** Asked again by itself: another process may have put a message, or died with one in hand. */
+const POLL_MS = 200
+const LEASE_MS = 10_000
+const BATCH = 50
+const FIRST_DELAY_MS = 200
+const LONGEST_DELAY_MS = 15_000
+
+/**
+ * Carries the outbox to Temporal. A message is cleared when its effect is certain (the execution is there, the signal was
+ * taken, or nobody is left to take it) and is tried again until then; every delivery may happen twice without harm.
+ */
+export function createDispatcher(deps: {
+  readonly store: Store
+  readonly client: Client
+  readonly log: Logger
+  /** Commit statuses go to the forge. */
+  readonly sendStatus?: (message: Extract<OutboxMessage, { kind: 'status' }>) => Promise<void>
+}): Dispatcher {
+  const { store, client, log } = deps
+  let wake = () => {}
+  let nudged = false
+  store.outbox.onPut(() => {
+    nudged = true
+    wake()
+  })
+
+  async function deliver(message: OutboxMessage): Promise<'done' | 'again'> {
+    switch (message.kind) {
+      case 'start':
+        return start(client, message)
+      case 'cancel':
+        return gone(() => client.workflow.getHandle(message.run).cancel())
+      case 'signal':
+        return gone(() => client.workflow.getHandle(message.workflowId).signal(message.signal, ...message.args))
+      case 'status':
+        await deps.sendStatus?.(message)
+        return 'done'
+    }
+  }
+
+  async function handle(row: OutboxRow): Promise<void> {
+    try {
+      if ((await deliver(row.message)) === 'done') return await store.outbox.done(row.id)
+      await store.outbox.failed(row.id, 'the execution before it is still open', FIRST_DELAY_MS)
+    } catch (err) {
+      log.warn({ err, kind: row.message.kind, tries: row.tries }, 'an outbox message could not be delivered yet')
+      const delay = Math.min(FIRST_DELAY_MS * 2 ** Math.min(row.tries, 10), LONGEST_DELAY_MS)
+      await store.outbox.failed(row.id, err instanceof Error ? err.message : String(err), delay)
+    }
+  }
+
+  return {
+    async run(signal) {
+      signal.addEventListener('abort', () => wake())
+      while (!signal.aborted) {
+        nudged = false
+        try {
+          const rows = await store.outbox.take(BATCH, LEASE_MS)
+          await Promise.all(rows.map(handle))
+          if (rows.length > 0) continue
+        } catch (err) {
+          log.error({ err }, 'the outbox cannot be read')
+        }
+        if (nudged || signal.aborted) continue
+        await new Promise<void>((resolve) => {
+          const timer = setTimeout(resolve, POLL_MS)
+          wake = () => {
+            clearTimeout(timer)
+            resolve()
+          }
+        })
+      }
+    },
+  }
+}
+
+/** Starts the execution of a try; it is there already if another delivery of this message was faster. */
+async function start(client: Client, message: Extract<OutboxMessage, { kind: 'start' }>): Promise<'done' | 'again'> {
+  const { run, try: number } = message
+  const repo = parseRunId(run)?.repo ?? run
+  try {
+    await client.workflow.start<typeof pipelineRun>('pipelineRun', {
+      taskQueue: CONTROL_QUEUE,
+      workflowId: run,
+      args: [{ run, try: number }],
+      workflowIdReusePolicy: message.retry
+        ? WorkflowIdReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
+        : WorkflowIdReusePolicy.REJECT_DUPLICATE,
+      memo: { try: number },
+      staticSummary: number === 1 ? repo : `${repo}, try ${number}`,
+    })
+    return 'done'
+  } catch (err) {
+    if (!(err instanceof WorkflowExecutionAlreadyStartedError)) throw err
+    const { memo } = await client.workflow.getHandle(run).describe()
+    const there = Number(memo?.try ?? 1)
+    return there >= number ? 'done' : 'again'
+  }
+}
+
+/** Nobody is left to take it: the workflow has ended, and whatever it was told changes nothing. */
+async function gone(send: () => Promise<unknown>): Promise<'done'> {
+  try {
+    await send()
+  } catch (err) {
+    if (!(err instanceof WorkflowNotFoundError)) throw err
+  }
+  return 'done'
+}

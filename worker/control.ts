@@ -1,0 +1,100 @@
+import { join } from 'node:path'
+import { Client, Connection } from '@temporalio/client'
+import { createControlActivities } from '../activities/control.ts'
+import { loadConfig } from '../src/config/load.ts'
+import { createSwarmDeployer } from '../src/deploy/swarm.ts'
+import { connectDocker, createCluster } from '../src/engine/index.ts'
+import { createMirrors } from '../src/git/mirrors.ts'
+import { CONTROL_QUEUE } from '../src/core/ids.ts'
+import { openStore } from '../src/store/index.ts'
+import { createDispatcher } from '../src/temporal/dispatcher.ts'
+import { createReconciler } from '../src/temporal/reconcile.ts'
+import { createForges } from './forges.ts'
+import { everyNow } from './loop.ts'
+import { announceReady, createLog, databaseUrl, onShutdown } from './process.ts'
+import { runWorker } from './run-worker.ts'
+
+const RECONCILE_EVERY_MS = 10_000
+const SWEEP_EVERY_MS = 15_000
+const NODES_EVERY_MS = 2_000
+/** A node whose worker was silent this long gets no new jobs. */
+const WORKER_SILENT_MS = 15_000
+const ACTIVITY_SLOTS = 200
+
+/** Workflows, and the activities that need database, forge or a Swarm manager. Runs beside the server. */
+async function main(): Promise<void> {
+  const log = createLog('control')
+  const config = await loadConfig({ file: process.env.PENSTOCK_CONFIG ?? 'penstock.config.yml', env: process.env })
+  const signal = onShutdown(log)
+  const { address, namespace } = config.temporal
+  const store = await openStore({ url: databaseUrl(config), clock: Date.now, log })
+  const docker = connectDocker(process.env)
+  const { instance } = config
+  const cluster = createCluster({ docker, instance, log })
+  const mirrors = createMirrors({ dir: join(config.dataDir, 'mirrors') })
+  const forges = createForges(mirrors)
+  await store.leases.configure(config.pools)
+
+  const connection = Connection.lazy({ address })
+  const client = new Client({ connection, namespace })
+  const reconciler = createReconciler({ store, client, log, clock: Date.now })
+
+  async function sweep(): Promise<void> {
+    const open = new Set((await store.runs.open()).map((run) => run.id))
+    for (const run of await cluster.ownedRuns()) {
+      if (open.has(run)) continue
+      log.info({ run }, 'what an ended run has left behind is removed')
+      await cluster.removeRun(run)
+    }
+    for (const { lease } of (await store.leases.list()).units) {
+      const run = lease?.holder.split(/[@/]/)
+      if (lease && run && !(await isOpen(lease.holder, open))) await store.leases.release(lease.holder)
+    }
+  }
+
+  async function isOpen(holder: string, open: ReadonlySet<string>): Promise<boolean> {
+    return [...open].some((run) => holder === run || holder.startsWith(`${run}@`) || holder.startsWith(`${run}/`))
+  }
+
+  async function watchNodes(): Promise<void> {
+    const seen = new Map((await store.nodes.list()).map((node) => [node.id, node.seenAt]))
+    const now = Date.now()
+    for (const node of await cluster.nodes()) {
+      const at = seen.get(node.id)
+      await cluster.setWorkerAlive(node.id, at !== undefined && now - at < WORKER_SILENT_MS)
+    }
+  }
+
+  const duties = [
+    createDispatcher({ store, client, log }).run(signal),
+    everyNow('reconcile', RECONCILE_EVERY_MS, signal, log, () => reconciler.once()),
+    everyNow('sweep', SWEEP_EVERY_MS, signal, log, sweep),
+    everyNow('nodes', NODES_EVERY_MS, signal, log, watchNodes),
+  ]
+  const activities = createControlActivities({
+    config,
+    store,
+    cluster,
+    mirrors,
+    forges,
+    deployer: createSwarmDeployer({ docker, instance }),
+    log,
+    clock: Date.now,
+  })
+  await runWorker({
+    address,
+    namespace,
+    taskQueue: CONTROL_QUEUE,
+    activities,
+    withWorkflows: true,
+    activitySlots: ACTIVITY_SLOTS,
+    log,
+    signal,
+    onReady: announceReady,
+  })
+  await Promise.all(duties)
+  await connection.close()
+  await store.close()
+}
+
+await main()

@@ -1,0 +1,73 @@
+import { hostname } from 'node:os'
+import { join, resolve } from 'node:path'
+import { createNodeActivities } from '../activities/node.ts'
+import { nodeQueue } from '../src/core/ids.ts'
+import { createImageBuilder } from '../src/deliverables/image.ts'
+import { ensureBusybox } from '../src/embedded/busybox.ts'
+import { connectDocker, createNodeEngine } from '../src/engine/index.ts'
+import { createMirrors } from '../src/git/mirrors.ts'
+import { createServerClient } from '../src/internal/client.ts'
+import { everyNow } from './loop.ts'
+import { announceReady, createLog, onShutdown, required } from './process.ts'
+import { runWorker } from './run-worker.ts'
+
+const ALIVE_EVERY_MS = 3_000
+const SWEEP_EVERY_MS = 15_000
+const ACTIVITY_SLOTS = 200
+
+/** The worker of one Swarm node: it needs the engine's socket, Temporal, and the server's internal address; no database. */
+async function main(): Promise<void> {
+  const log = createLog('node')
+  const env = process.env
+  const token = required('PENSTOCK_WORKER_TOKEN')
+  const url = required('PENSTOCK_INTERNAL_URL', 'PENSTOCK_URL').replace(/\/+$/, '')
+  const address = env.PENSTOCK_TEMPORAL_ADDRESS ?? env.TEMPORAL_ADDRESS ?? '127.0.0.1:7233'
+  const namespace = env.PENSTOCK_TEMPORAL_NAMESPACE ?? env.TEMPORAL_NAMESPACE ?? 'default'
+  const instance = env.PENSTOCK_INSTANCE ?? 'main'
+  const data = resolve(env.PENSTOCK_DATA ?? '.penstock')
+  const signal = onShutdown(log)
+  const docker = connectDocker(env)
+  const engine = createNodeEngine({ docker, instance, log, helper: { busybox: await ensureBusybox() } })
+  const server = createServerClient({ url, token })
+  const node = await engine.nodeId()
+  await engine.prepareNode()
+
+  let liveRuns: ReadonlySet<string> | undefined
+  const duties = [
+    everyNow('alive', ALIVE_EVERY_MS, signal, log, async () => {
+      const answer = await server.alive({ id: node.id, hostname: node.hostname || hostname() })
+      liveRuns = new Set(answer.liveRuns)
+    }),
+    everyNow('sweep', SWEEP_EVERY_MS, signal, log, async () => {
+      if (!liveRuns) return
+      const removed = await engine.sweep(liveRuns)
+      if (removed.length > 0) log.info({ removed }, 'what ended runs have left behind was removed')
+    }),
+  ]
+  const activities = createNodeActivities({
+    engine,
+    server,
+    mirrors: createMirrors({ dir: env.PENSTOCK_MIRRORS ?? join(data, 'mirrors') }),
+    sourceOf: (repo) => ({
+      url: `${url}/internal/v1/git/${encodeURIComponent(repo)}`,
+      auth: `Authorization: Bearer ${token}`,
+    }),
+    images: createImageBuilder({ docker, instance }),
+    scratch: join(data, 'scratch'),
+    log,
+  })
+  await runWorker({
+    address,
+    namespace,
+    taskQueue: nodeQueue(node.id),
+    activities,
+    withWorkflows: false,
+    activitySlots: ACTIVITY_SLOTS,
+    log,
+    signal,
+    onReady: announceReady,
+  })
+  await Promise.all(duties)
+}
+
+await main()
