@@ -96,6 +96,7 @@ export function createSource(file: string, text: string): Source {
 }
 
 function snippetOf(number: number, line: string, column: number, width: number): string {
+  if (line.trim() === '') return ''
   const from = column < SNIPPET_WIDTH - 20 ? 0 : column - 20
   const shown = line.slice(from, from + SNIPPET_WIDTH)
   const head = from > 0 ? '…' : ''

@@ -11,17 +11,18 @@ type Issue = z.core.$ZodIssue
 export function issueDiagnostics(issues: readonly Issue[], tree: Tree): Diagnostic[] {
   const flat = issues.flatMap((issue) => settle(issue, []))
   const meant = new Set<string>()
+  const misplaced = new Set<string>()
   const diagnostics: Diagnostic[] = []
   for (const { issue, path } of flat) {
     if (issue.code !== 'unrecognized_keys') continue
     const known = issue.message.replace(KNOWN_KEYS, '').split(' ')
     for (const key of issue.keys) {
-      const hint = keyHint(key, known)
+      const hint = keyHint(key, known, path)
       if (hint.means) meant.add(JSON.stringify([...path, hint.means]))
       diagnostics.push(
         diagnosticAt(tree.placeOfKey([...path, key]), {
           code: hint.code,
-          message: `${hint.message}${path.length > 0 ? ` in ${pathText(path)}` : ''}`,
+          message: hint.message,
           suggestion: hint.suggestion,
         }),
       )
@@ -31,7 +32,12 @@ export function issueDiagnostics(issues: readonly Issue[], tree: Tree): Diagnost
     if (issue.code === 'unrecognized_keys') continue
     if (issue.code === 'invalid_key') {
       const message = issue.issues[0]?.message ?? issue.message
-      const suggestion = message.includes('cannot be the name of a job')
+      const parent = JSON.stringify(path.slice(0, -1))
+      const isJobKey = message.endsWith('cannot be the name of a job')
+      // One mistake, however many keys of a job stand there.
+      if (isJobKey && misplaced.has(parent)) continue
+      if (isJobKey) misplaced.add(parent)
+      const suggestion = isJobKey
         ? `a mapping here holds jobs by name; write ${pathText(path.slice(0, -1))}: { unit: { run: … } }`
         : undefined
       diagnostics.push(
@@ -193,9 +199,17 @@ interface Hint {
   readonly means?: string
 }
 
-function keyHint(key: string, known: readonly string[]): Hint {
+function keyHint(key: string, known: readonly string[], path: Path): Hint {
   const synonym = SYNONYMS[key]
-  const shown = `key ${quoted(key)}`
+  const shown = `key ${quoted(key)}${path.length > 0 ? ` in ${pathText(path)}` : ''}`
+  if (/\s/.test(key) && known.includes('run')) {
+    return {
+      code: 'unknown-key',
+      message: `unknown ${shown}`,
+      suggestion: 'if this is a command, quote all of it: YAML reads ": " as the end of a key',
+      means: 'run',
+    }
+  }
   if (LATER.has(key)) {
     return { code: 'unsupported-key', message: `${shown} is not supported in this version`, suggestion: 'remove it' }
   }

@@ -1,7 +1,7 @@
 import type { Diagnostic, Problem } from './diagnostic.ts'
 import { diagnosticAt, quoted } from './diagnostic.ts'
 import { pathText } from './issues.ts'
-import { durationSeconds } from './schema.ts'
+import { durationSeconds, JOB_KEYS, SpecInput } from './schema.ts'
 import { didYouMean } from './suggest.ts'
 import type { Path, Tree } from './tree.ts'
 
@@ -18,7 +18,9 @@ export function referenceDiagnostics(tree: Tree): Diagnostic[] {
   const atValue = (path: Path, problem: Problem) => diagnostics.push(diagnosticAt(tree.placeOf(path), problem))
   const atKey = (path: Path, problem: Problem) => diagnostics.push(diagnosticAt(tree.placeOfKey(path), problem))
 
-  if (!['test', 'deliver', 'e2e', 'deploy'].some((stage) => file[stage] !== undefined)) {
+  // An unknown key is told elsewhere, and may be a stage with a slip in it.
+  const allKnown = Object.keys(file).every((key) => Object.hasOwn(SpecInput.shape, key))
+  if (allKnown && !['test', 'deliver', 'e2e', 'deploy'].some((stage) => file[stage] !== undefined)) {
     atValue([], {
       code: 'nothing-to-do',
       message: 'the file has no stage',
@@ -48,7 +50,8 @@ function asMap(value: unknown): Fields | undefined {
 function* allJobs(file: Fields): Generator<{ readonly path: Path; readonly job: unknown }> {
   for (const stage of ['test', 'e2e'] as const) {
     const jobs = asMap(file[stage])
-    if (jobs) for (const name of Object.keys(jobs)) yield { path: [stage, name], job: jobs[name] }
+    const names = Object.keys(jobs ?? {}).filter((name) => !JOB_KEYS.includes(name))
+    if (jobs) for (const name of names) yield { path: [stage, name], job: jobs[name] }
     else if (file[stage] !== undefined) yield { path: [stage], job: file[stage] }
   }
   const deliver = asMap(file.deliver)

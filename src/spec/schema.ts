@@ -97,12 +97,20 @@ function listOf<Item extends z.ZodType>(item: Item, most: number, expected: stri
 }
 
 function mapOf<Value extends z.ZodType>(key: z.ZodType<string, string>, value: Value, most: number, expected: string) {
-  return z
-    .record(key, value, { error: (issue) => (issue.code === 'invalid_key' ? 'invalid key' : expected) })
-    .refine((map) => Object.keys(map).length > 0, { error: 'the mapping is empty' })
-    .refine((map) => Object.keys(map).length <= most, {
-      error: (issue) => `${Object.keys(issue.input as object).length} entries; the limit is ${most}`,
-    })
+  return anyMapOf(key, value, most, expected).refine((map) => Object.keys(map).length > 0, {
+    error: 'the mapping is empty',
+  })
+}
+
+function anyMapOf<Value extends z.ZodType>(
+  key: z.ZodType<string, string>,
+  value: Value,
+  most: number,
+  expected: string,
+) {
+  return z.record(key, value, { error: expected }).refine((map) => Object.keys(map).length <= most, {
+    error: (issue) => `${Object.keys(issue.input as object).length} entries; the limit is ${most}`,
+  })
 }
 
 const Duration = z
@@ -165,7 +173,7 @@ const EnvValue = z
   )
   .meta({ description: 'A string, number or boolean. Quote versions: `"1.20"`.' })
 
-const Env = mapOf(EnvName, EnvValue, LIMITS.env, 'expected a mapping of variables to values').meta({
+const Env = anyMapOf(EnvName, EnvValue, LIMITS.env, 'expected a mapping of variables to values').meta({
   id: 'Env',
   description:
     'Variables of the steps. Refused are those that change what a shell or interpreter runs (`PATH`, `LD_*`, `BASH_ENV`, `ENV`, `IFS`, `PYTHON*`, `NODE_OPTIONS`, `GIT_*`, …) and the prefixes `DOCKER_`, `CI_` and `PENSTOCK_`.',
@@ -415,7 +423,7 @@ const Needs = z
   .meta({ id: 'Needs', description: 'Jobs of the same stage that must have succeeded before.' })
 
 /** Keys of a job, and what other systems or later versions call them: never names of jobs, so that a slip is seen. */
-const JOB_KEYS: readonly string[] = [
+export const JOB_KEYS: readonly string[] = [
   ...Object.keys(singleJob),
   'needs',
   ...['name', 'step', 'steps', 'script', 'commands', 'job', 'jobs', 'matrix', 'services', 'checklist', 'by'],

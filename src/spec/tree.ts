@@ -42,7 +42,11 @@ export function parseTree(
   if (document === undefined) throw new Error('a YAML stream without a document, though one was asked for')
   if (document.errors.length > 0) {
     const diagnostics = document.errors.map((error) =>
-      diagnosticAt(source.placeAt(error.pos[0], error.pos[1]), syntaxProblem(error.code, error.message)),
+      // What is missing at the end of the file is shown at its last word, not in the empty line after it.
+      diagnosticAt(
+        source.placeAt(Math.min(error.pos[0], Math.max(0, source.text.trimEnd().length - 1)), error.pos[1]),
+        syntaxProblem(error.code, error.message),
+      ),
     )
     return { kind: 'wrong', diagnostics: capped(withoutRepeats(diagnostics)) }
   }
@@ -188,6 +192,10 @@ function syntaxProblem(code: string, message: string): Problem {
         message: `YAML: ${message}`,
         suggestion: 'check the indentation, and quote a value that contains ": "',
       }
+    case 'MISSING_CHAR':
+      return message.includes('quote')
+        ? { code: 'syntax', message: 'YAML: a quote is opened and never closed' }
+        : { code: 'syntax', message: `YAML: ${message}` }
     case 'BAD_SCALAR_START':
       return { code: 'syntax', message: `YAML: ${message}`, suggestion: 'put the value in quotes' }
     default:
@@ -337,6 +345,7 @@ function copyTree(
       inEnv &&
       (typeof value === 'number' || typeof value === 'boolean') &&
       written !== undefined &&
+      Number.isFinite(Number(value)) &&
       String(value) !== written
     ) {
       const span = values.get(pathKey(path)) ?? { start: 0, end: 1 }
