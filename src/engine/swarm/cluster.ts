@@ -9,6 +9,7 @@ import {
   orAbsent,
   refusedForGood,
   removeWithin,
+  sleep,
   statusOf,
 } from '../docker.ts'
 import type { Log } from '../log.ts'
@@ -205,8 +206,29 @@ export function createCluster({ docker, instance, log }: ClusterDeps): Cluster {
     await removeSecrets(labels)
   }
 
+  /**
+   * Swarm takes the order at once and the network away later, when the last task has let go of it; until then its name
+   * is neither free nor usable.
+   */
   async function removeNetwork(run: string): Promise<void> {
-    await removeWithin(REMOVAL_LIMIT_MS, () => docker.getNetwork(runNetwork(instance, run)).remove())
+    const name = runNetwork(instance, run)
+    const left = async () =>
+      (await docker.listNetworks({ filters: { name: [name] } })).filter((network) => network.Name === name)
+    const deadline = performance.now() + REMOVAL_LIMIT_MS
+    for (let pause = 20; ; pause = Math.min(pause * 2, 500)) {
+      const networks = await left()
+      if (networks.length === 0) return
+      for (const network of networks) {
+        try {
+          await docker.getNetwork(network.Id).remove()
+        } catch (error) {
+          if (!isNotFound(error) && performance.now() >= deadline) throw error
+        }
+      }
+      if (performance.now() >= deadline)
+        throw new Error(`network ${name} is still there ${REMOVAL_LIMIT_MS / 1000} s after it was removed`)
+      await sleep(pause)
+    }
   }
 
   async function ownedRuns(): Promise<readonly string[]> {
