@@ -119,13 +119,14 @@ function toSteps(job: string, run: string | StepsInput, jobImage: string | undef
   return steps
 }
 
-/** The first line of the first command, and how many commands follow. */
+/** The first line of the first command that is no comment, and how many commands follow. */
 function stepName(job: string, commands: readonly string[]): string {
-  const line = (commands[0] ?? '').split('\n').find((one) => one.trim() !== '')
-  const first = visible(line ?? job).trim()
+  const lines = (commands[0] ?? '').split('\n').map((line) => line.trim())
+  const line = lines.find((one) => one !== '' && !one.startsWith('#')) ?? lines.find((one) => one !== '')
+  const first = [...visible(line ?? job)]
   const more = commands.length > 1 ? ` (+${commands.length - 1})` : ''
   const room = STEP_NAME_LENGTH - more.length
-  return `${first.length > room ? `${first.slice(0, room - 1)}…` : first}${more}`
+  return `${first.length > room ? `${first.slice(0, room - 1).join('')}…` : first.join('')}${more}`
 }
 
 function toEnv(env: Readonly<Record<string, string | number | boolean>> | undefined): Record<string, string> {

@@ -106,7 +106,7 @@ function checkStructure(source: Source): { readonly diagnostics: Diagnostic[]; r
     const open: { readonly token: CST.Token; readonly depth: number }[] = [{ token, depth: 0 }]
     for (let next = open.pop(); next !== undefined; next = open.pop()) {
       const { token: part, depth } = next
-      if (depth > MAX_DEPTH && !tooDeep) {
+      if (depth > MAX_DEPTH && isCollection(part) && !tooDeep) {
         tooDeep = true
         report('offset' in part ? part.offset : 0, 1, DEEPER)
       }
@@ -155,6 +155,10 @@ function readTokens(text: string): readonly CST.Token[] | undefined {
 }
 
 const DEEPER: Problem = { code: 'too-deep', message: `nested deeper than ${MAX_DEPTH} levels` }
+
+function isCollection(token: CST.Token): boolean {
+  return token.type === 'block-map' || token.type === 'block-seq' || token.type === 'flow-collection'
+}
 
 function* tagsOf(token: CST.Token): Generator<CST.SourceToken> {
   const lists: (readonly CST.SourceToken[] | undefined)[] = []
@@ -234,14 +238,14 @@ function copyTree(
           code: 'alias',
           message: `alias ${quoted(`*${node.source}`)} has no anchor before it`,
         })
-        return { size: 1, height: 1 }
+        return { size: 1, height: 0 }
       }
       if (target.size === undefined || target.height === undefined) {
         reportUnreadable(spanOf(node), {
           code: 'cyclic-alias',
           message: `cyclic alias: ${quoted(`*${node.source}`)} stands inside of what it names`,
         })
-        return { size: 1, height: 1 }
+        return { size: 1, height: 0 }
       }
       resolved.set(node, target.node)
       return { size: target.size, height: target.height }
@@ -268,11 +272,13 @@ function copyTree(
     } else if (isScalar(node) && typeof node.value === 'string' && node.value.includes('\0')) {
       report(spanOf(node), { code: 'control-character', message: 'a value contains a NUL character' })
     }
+    // Only lists and mappings nest.
+    if (isSeq(node) || isMap(node)) height += 1
     if (anchor) {
       anchor.size = size
-      anchor.height = height + 1
+      anchor.height = height
     }
-    return { size, height: height + 1 }
+    return { size, height }
   }
 
   function checkKey(key: unknown, seen: Map<string, Span>): void {

@@ -1,0 +1,144 @@
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import type { Trigger } from '../../src/core/change.ts'
+import type { Plan } from '../../src/core/plan.ts'
+import { stageJobs } from '../../src/core/plan.ts'
+import type { PlannedEnvironment } from '../../src/plan/compile.ts'
+import { compilePlan } from '../../src/plan/compile.ts'
+import { formatPlan } from '../../src/plan/format.ts'
+import { parseSpec } from '../../src/spec/parse.ts'
+
+const ENVIRONMENTS: readonly PlannedEnvironment[] = [
+  { name: 'staging', gate: false },
+  { name: 'production', gate: true },
+]
+
+function trigger(kind: Trigger['kind'], ref: string): Trigger {
+  return { kind, repo: 'acme/web', requestedBy: 'ann', change: { commit: 'c'.repeat(40), ref } }
+}
+
+function compile(text: string, by: Trigger, environments = ENVIRONMENTS) {
+  const parsed = parseSpec(text)
+  if (parsed.kind === 'wrong') throw new Error(`the test's own spec is wrong: ${JSON.stringify(parsed.diagnostics)}`)
+  return compilePlan({
+    spec: parsed.spec,
+    specDigest: 'd'.repeat(64),
+    trigger: by,
+    branches: { candidate: 'master', production: 'production' },
+    environments,
+  })
+}
+
+function planOf(text: string, by: Trigger, environments = ENVIRONMENTS): Plan {
+  const compiled = compile(text, by, environments)
+  if (compiled.kind === 'wrong') throw new Error(JSON.stringify(compiled.diagnostics))
+  return compiled.plan
+}
+
+const WHOLE = `
+image: alpine
+test: make
+deliver: { api: { docker: . } }
+e2e: ./e2e.sh
+deploy: { staging: { deliverable: api }, production: { deliverable: api } }
+`
+
+test.each([
+  ['push', 'refs/heads/feature', ['test']],
+  ['push', 'refs/heads/feature/master', ['test']],
+  ['push', 'refs/tags/master', ['test']],
+  ['pull_request', 'refs/heads/master', ['test']],
+  ['pull_request', 'refs/heads/production', ['test']],
+  ['push', 'refs/heads/master', ['test', 'deliver', 'staging', 'e2e', 'signoff', 'promote']],
+  ['manual', 'refs/heads/master', ['test', 'deliver', 'staging', 'e2e', 'signoff', 'promote']],
+  ['push', 'refs/heads/production', ['production']],
+  ['promotion', 'refs/heads/production', ['production']],
+] as const)('a %s of %s runs the stages %j', (kind, ref, stages) => {
+  expect(planOf(WHOLE, trigger(kind, ref)).stages.map(({ name }) => name)).toEqual(stages)
+})
+
+test('a plan carries the repository and the digest of its spec', () => {
+  expect(planOf(WHOLE, trigger('push', 'refs/heads/x'))).toMatchObject({
+    version: 1,
+    repo: 'acme/web',
+    specDigest: 'd'.repeat(64),
+  })
+})
+
+test('the same input gives the same plan', () => {
+  const by = trigger('push', 'refs/heads/master')
+
+  expect(JSON.stringify(planOf(WHOLE, by))).toBe(JSON.stringify(planOf(WHOLE, by)))
+})
+
+test('names of stages are unique in every plan', () => {
+  const names = planOf(WHOLE, trigger('push', 'refs/heads/master')).stages.map(({ name }) => name)
+
+  expect(new Set(names).size).toBe(names.length)
+})
+
+test('an operator without environments gets a diagnostic for each deployment', () => {
+  const compiled = compile(WHOLE, trigger('push', 'refs/heads/x'), [])
+
+  expect(compiled).toMatchObject({
+    kind: 'wrong',
+    diagnostics: [
+      {
+        code: 'unknown-environment',
+        line: 6,
+        column: 11,
+        suggestion: 'there is no environment declared for this repository',
+      },
+      { code: 'unknown-environment', line: 6, column: 42 },
+    ],
+  })
+})
+
+test('segments keep every step in its order, and no two neighbors have the same image', () => {
+  const images = fc.array(fc.constantFrom('a', 'b', 'c'), { minLength: 1, maxLength: 30 })
+
+  fc.assert(
+    fc.property(images, (list) => {
+      const spec = { test: list.map((image, index) => ({ name: `s${index}`, run: 'x', image })) }
+
+      const [job] = planOf(JSON.stringify(spec), trigger('push', 'refs/heads/x')).stages.flatMap(stageJobs)
+
+      const segments = job?.segments ?? []
+      expect(segments.flatMap(({ image, steps }) => steps.map(({ name }) => `${name} ${image}`))).toEqual(
+        list.map((image, index) => `s${index} ${image}`),
+      )
+      for (const [index, segment] of segments.entries()) expect(segment.image).not.toBe(segments[index + 1]?.image)
+    }),
+  )
+})
+
+test('a plan is printed for a person: stages, jobs, containers, steps', () => {
+  const text = `
+image: alpine
+test:
+  build: { timeout: 1h30m, resources: { cpus: 2, memory: 512Mi }, run: [{ name: compile, run: make, timeout: 90s }] }
+  unit: { needs: build, pool: { rig: { count: 2, labels: [arm] } }, secrets: { TOKEN: env }, run: make check }
+deliver: { api: { docker: ., to: registry.example/api } }
+deploy: { staging: { deliverable: api }, production: ./deploy }
+`
+
+  expect(formatPlan(planOf(text, trigger('push', 'refs/heads/master')))).toBe(`test
+  build: at most 1h30m, 2 CPUs, 512Mi, 4096 processes; reserves 2 CPUs, 512Mi
+    alpine
+      - compile (at most 1m30s)
+  unit: needs build; at most 1h, 2 CPUs, 2Gi, 4096 processes; holds 2 of pool rig with arm; secrets TOKEN (variable)
+    alpine
+      - make check
+deliver
+  api: image of . (Dockerfile), pushed to registry.example/api
+staging: releases deliverable api
+signoff: waits for the approvals that production asks for
+promote: fast-forwards branch production to the commit of the run
+`)
+})
+
+test('a plan without stages says so', () => {
+  expect(formatPlan(planOf('image: a\ne2e: x\n', trigger('push', 'refs/heads/x')))).toBe(
+    'nothing to do: the spec has no stage for this event\n',
+  )
+})
