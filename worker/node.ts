@@ -3,7 +3,7 @@ import { join, resolve } from 'node:path'
 import { createNodeActivities } from '../activities/node.ts'
 import { nodeQueue } from '../src/core/ids.ts'
 import { createImageBuilder } from '../src/deliverables/image.ts'
-import { ensureBusybox } from '../src/embedded/busybox.ts'
+import { ensureBusybox } from '../src/embedded/images.ts'
 import { connectDocker, createNodeEngine } from '../src/engine/index.ts'
 import { createMirrors } from '../src/git/mirrors.ts'
 import { createServerClient } from '../src/internal/client.ts'
@@ -27,7 +27,7 @@ async function main(): Promise<void> {
   const data = resolve(env.PENSTOCK_DATA ?? '.penstock')
   const signal = onShutdown(log)
   const docker = connectDocker(env)
-  const engine = createNodeEngine({ docker, instance, log, helper: { busybox: await ensureBusybox() } })
+  const engine = createNodeEngine({ docker, instance, log, helper: { busybox: await ensureBusybox({ env, say: (text) => log.info(text) }) } })
   const server = createServerClient({ url, token })
   const node = await engine.nodeId()
   await engine.prepareNode()

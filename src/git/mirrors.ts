@@ -16,6 +16,8 @@ export class NotAFile extends Error {
 
 /** A bare mirror per repository as cache. Every call may be repeated; two calls for one repository do not disturb. */
 export interface Mirrors {
+  /** Where the mirror is or will be. */
+  pathOf(repo: string): string
   /** The mirror's directory with this commit in it; fetched only if it is not there yet. */
   ensure(repo: string, source: Source, commit: string): Promise<string>
   /** Bytes of a regular file at a commit. Throws `NotAFile`. */
@@ -90,6 +92,7 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
   }
 
   const mirrors: Mirrors = {
+    pathOf,
     ensure(repo, source, commit) {
       const key = `${repo}\0${commit}`
       const known = underway.get(key)

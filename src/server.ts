@@ -1,0 +1,68 @@
+import { createServer } from 'node:http'
+import { join } from 'node:path'
+import type { Express } from 'express'
+import { announceReady, createLog, databaseUrl, onShutdown } from '../worker/process.ts'
+import { createApp } from './api/app.ts'
+import { ConfigInvalid, loadConfig } from './config/load.ts'
+import { branchName } from './core/change.ts'
+import { createMirrors, type Mirrors } from './git/mirrors.ts'
+import { serveGit } from './git/serve.ts'
+import { createLogStore } from './logs/store.ts'
+import { parseJUnit } from './results/junit.ts'
+import { openStore } from './store/open-store.ts'
+import { connectTemporal } from './temporal/client.ts'
+import { createDispatcher } from './temporal/dispatcher.ts'
+
+/** Deliveries, the API, and what node workers ask for. Stateless beside the database and the data directory. */
+async function main(): Promise<void> {
+  const log = createLog('server')
+  const config = await loadConfig({ file: process.env.PENSTOCK_CONFIG ?? 'penstock.config.yml', env: process.env })
+  const signal = onShutdown(log)
+  const store = await openStore({ url: databaseUrl(config), clock: Date.now, log })
+  const logs = createLogStore({ dir: join(config.dataDir, 'steps'), clock: Date.now })
+  const mirrors = createMirrors({ dir: join(config.dataDir, 'mirrors') })
+  const temporal = connectTemporal(config.temporal)
+  const app = createApp({
+    config,
+    store,
+    logs,
+    log,
+    clock: Date.now,
+    headOf: async (repo, ref) => {
+      const repository = config.repositories[repo]
+      return repository && mirrors.head({ url: repository.url }, branchName(ref))
+    },
+    parseJunit: (bytes) => parseJUnit(bytes).cases,
+    mount: (express) => mountGit(express, mirrors),
+  })
+  const server = createServer({ requestTimeout: 60_000, headersTimeout: 15_000 }, app)
+  const { host, port } = config.server.listen
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, host, resolve)
+  })
+  log.info({ address: `${host}:${port}` }, 'the server listens')
+  announceReady()
+
+  await createDispatcher({ store, client: temporal.client, log }).run(signal)
+  server.close()
+  server.closeAllConnections()
+  await logs.close()
+  await temporal.close()
+  await store.close()
+}
+
+/** Node workers fetch commits here. The interface has authenticated everything under `/internal` as a worker's. */
+function mountGit(app: Express, mirrors: Mirrors): void {
+  app.use('/internal/v1/git/:repo', (request, response, next) => {
+    serveGit(mirrors.pathOf(request.params.repo), request.path.slice(1), request, response).catch(next)
+  })
+}
+
+try {
+  await main()
+} catch (err) {
+  if (!(err instanceof ConfigInvalid)) throw err
+  process.stderr.write(`${err.message}\n`)
+  process.exitCode = 2
+}
