@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { resolveApprovers } from './people.ts'
 import { type Diagnostic, nearest, printDiagnostic, readYaml, toDiagnostics } from './positions.ts'
+import { permissionsOf } from './roles.ts'
 import { OperatorFile, type SecretReference } from './schema.ts'
 import { Secret } from './secret.ts'
 import {
@@ -227,10 +228,18 @@ function sorted(diagnostics: readonly Diagnostic[]): readonly Diagnostic[] {
 function approverProblem(people: Config['people'], approver: string): string | undefined {
   if (approver.startsWith('role:')) {
     const role = approver.slice('role:'.length)
-    if (ROLES.some((one) => one === role)) return undefined
+    const known = ROLES.find((one) => one === role)
+    if (known !== undefined) {
+      return permissionsOf([known]).has('vote') ? undefined : `people with only the role "${role}" may not vote`
+    }
     return `"${role}" is not a role${suggestion(role, ROLES)}`
   }
-  if (Object.hasOwn(people, approver)) return undefined
+  const person = Object.hasOwn(people, approver) ? people[approver] : undefined
+  if (person !== undefined) {
+    return permissionsOf(person.roles).has('vote')
+      ? undefined
+      : `"${approver}" has no role that may vote; add "approver"`
+  }
   return `"${approver}" is not among the people${suggestion(approver, Object.keys(people))}`
 }
 

@@ -2,7 +2,10 @@ import type { IncomingMessage } from 'node:http'
 
 export type Body =
   | { readonly kind: 'read'; readonly bytes: Buffer }
-  | { readonly kind: 'too_large' | 'too_slow' | 'too_many' | 'broken' }
+  | { readonly kind: 'too_large' }
+  | { readonly kind: 'too_slow' }
+  | { readonly kind: 'too_many' }
+  | { readonly kind: 'broken' }
 
 export interface BodyLimits {
   readonly maxBytes: number

@@ -128,6 +128,11 @@ repositories:
   })
 
   test.each([
+    [
+      'an approver without the right to vote',
+      `people: { eve: { roles: [viewer] } }\n${REPOSITORY}    environments: { p: { approvers: [eve] } }\n`,
+      '"eve" has no role that may vote',
+    ],
     ['no webhook secret', REPOSITORY.replace('[{ env: HOOK }]', '[]'), 'webhook secret missing'],
     [
       'three webhook secrets',

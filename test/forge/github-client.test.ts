@@ -1,7 +1,7 @@
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { createGithubForge, NotFastForward } from '../../src/forge/github/client.ts'
+import { createGithubClient } from '../../src/forge/github/client.ts'
 import { BEFORE, COMMIT } from './payloads.ts'
 
 interface Seen {
@@ -54,34 +54,36 @@ afterEach(async () => {
 
 function forge() {
   const { port } = server.address() as AddressInfo
-  return createGithubForge({ repo: 'acme/web', api: `http://127.0.0.1:${port}`, token: 'ghp_token' })
+  return createGithubClient({ repo: 'acme/web', api: `http://127.0.0.1:${port}`, token: 'ghp_token' })
 }
 
 describe('fast-forward', () => {
   test('moves the branch without force, and only once', async () => {
-    await forge().fastForward('production', COMMIT, BEFORE)
-    await forge().fastForward('production', COMMIT, BEFORE)
+    const first = await forge().fastForward('production', COMMIT)
+    const second = await forge().fastForward('production', COMMIT)
 
+    expect([first, second]).toEqual([{ kind: 'moved', from: BEFORE }, { kind: 'already' }])
     expect(branch).toBe(COMMIT)
     expect(seen.filter((one) => one.method === 'PATCH').map((one) => one.body)).toEqual([{ sha: COMMIT, force: false }])
   })
 
-  test('refuses when the branch has moved meanwhile', async () => {
-    branch = '1'.repeat(40)
+  test('says where the branch is when GitHub finds that it is none', async () => {
+    const answer = await forge().fastForward('production', 'dead'.repeat(10))
 
-    await expect(forge().fastForward('production', COMMIT, BEFORE)).rejects.toThrow(NotFastForward)
-    expect(branch).toBe('1'.repeat(40))
-  })
-
-  test('says so when GitHub finds that it is none', async () => {
-    await expect(forge().fastForward('production', 'dead'.repeat(10), BEFORE)).rejects.toThrow(NotFastForward)
+    expect(answer).toMatchObject({
+      kind: 'refused',
+      at: BEFORE,
+      why: expect.stringContaining('fast-forward of production'),
+    })
+    expect(branch).toBe(BEFORE)
   })
 
   test('makes a branch that is not there', async () => {
     branch = undefined
 
-    await forge().fastForward('production', COMMIT, undefined)
+    const answer = await forge().fastForward('production', COMMIT)
 
+    expect(answer).toEqual({ kind: 'moved' })
     expect(branch).toBe(COMMIT)
   })
 })
@@ -106,6 +108,6 @@ test('a redirect is not followed: it would take the token to another host', asyn
   const { port } = server.address() as AddressInfo
   redirect = `http://127.0.0.1:${port}/elsewhere`
 
-  await expect(forge().fastForward('production', COMMIT, BEFORE)).rejects.toThrow()
+  await expect(forge().fastForward('production', COMMIT)).rejects.toThrow()
   expect(seen.map((one) => one.path)).not.toContain('/elsewhere')
 })

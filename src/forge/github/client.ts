@@ -1,27 +1,22 @@
 import { Octokit } from '@octokit/rest'
+import type { FastForward } from '../../git/mirrors.ts'
 
 export type StatusState = 'pending' | 'success' | 'failure' | 'error'
 
-/** What Penstock does to a forge, beyond fetching from it. */
-export interface Forge {
-  /**
-   * Moves the branch forward to the commit, never sideways or back. Repeatable: a branch that is there already is done.
-   *
-   * @throws NotFastForward when the branch is not at `expectedOld`, or the commit does not contain it
-   */
-  fastForward(branch: string, commit: string, expectedOld: string | undefined): Promise<void>
-  /** Repeatable; the newest of a context stands. */
-  setStatus(status: {
-    readonly commit: string
-    readonly context: string
-    readonly state: StatusState
-    readonly description: string
-    readonly url?: string
-  }): Promise<void>
+export interface CommitStatus {
+  readonly commit: string
+  readonly context: string
+  readonly state: StatusState
+  readonly description: string
+  readonly url?: string
 }
 
-export class NotFastForward extends Error {
-  override readonly name = 'NotFastForward'
+/** What Penstock does at GitHub, beyond fetching from it. */
+export interface GithubClient {
+  /** Moves the branch forward to the commit, never sideways or back. Repeatable: a branch that is there stays. */
+  fastForward(branch: string, commit: string): Promise<FastForward>
+  /** Repeatable; the newest of a context stands. */
+  setStatus(status: CommitStatus): Promise<void>
 }
 
 export interface GithubOptions {
@@ -35,7 +30,7 @@ export interface GithubOptions {
 const MAX_DESCRIPTION = 140
 const REQUEST_MS = 15_000
 
-export function createGithubForge({ repo: fullName, api, token }: GithubOptions): Forge {
+export function createGithubClient({ repo: fullName, api, token }: GithubOptions): GithubClient {
   const [owner = '', repo = ''] = fullName.split('/')
   const octokit = new Octokit({
     baseUrl: api,
@@ -61,25 +56,23 @@ export function createGithubForge({ repo: fullName, api, token }: GithubOptions)
   }
 
   return {
-    async fastForward(branch, commit, expectedOld) {
+    async fastForward(branch, commit) {
       const current = await tip(branch)
-      if (current === commit) return
-      if (current !== expectedOld) {
-        throw new NotFastForward(
-          `${branch} is at ${current ?? 'nothing'}, not at ${expectedOld ?? 'nothing'} as it was when this run began`,
-        )
-      }
-      if (current === undefined) {
-        await octokit.rest.git.createRef({ ...at, ref: `refs/heads/${branch}`, sha: commit })
-        return
-      }
+      if (current === commit) return { kind: 'already' }
       try {
-        await octokit.rest.git.updateRef({ ...at, ref: `heads/${branch}`, sha: commit, force: false })
-      } catch (err) {
-        if (isStatus(err, 422)) {
-          throw new NotFastForward(`${commit} does not contain ${current}, where ${branch} is`, { cause: err })
+        if (current === undefined) {
+          await octokit.rest.git.createRef({ ...at, ref: `refs/heads/${branch}`, sha: commit })
+          return { kind: 'moved' }
         }
-        throw err
+        await octokit.rest.git.updateRef({ ...at, ref: `heads/${branch}`, sha: commit, force: false })
+        return { kind: 'moved', from: current }
+      } catch (err) {
+        if (!isStatus(err, 422)) throw err
+        const now = await tip(branch)
+        // The answer to an earlier call of the same kind was lost.
+        if (now === commit) return { kind: 'already' }
+        const why = `GitHub does not take ${commit} as a fast-forward of ${branch}`
+        return { kind: 'refused', why, ...(now === undefined ? {} : { at: now }) }
       }
     },
     async setStatus({ commit, context, state, description, url }) {

@@ -1,0 +1,22 @@
+import type { Express } from 'express'
+import type { Logger } from 'pino'
+import type { Config } from '../config/types.ts'
+import type { LogStore } from '../logs/store.ts'
+import type { Store, TestCase } from '../store/types.ts'
+
+export interface ApiDeps {
+  readonly config: Config
+  readonly store: Store
+  readonly logs: LogStore
+  readonly log: Logger
+  /** Milliseconds since 1970. */
+  readonly clock: () => number
+  /** The commit that a branch (`refs/heads/…`) has at its source now; undefined: no such branch. */
+  readonly headOf: (repo: string, ref: string) => Promise<string | undefined>
+  /** Reads a JUnit file. Throws an error with a message for the user if it is none. */
+  readonly parseJunit: (bytes: Buffer) => readonly TestCase[]
+  /** A node's worker said that it lives, after that is recorded: for the label by which jobs choose nodes. */
+  readonly onNodeAlive?: (node: { readonly id: string; readonly hostname: string }) => Promise<void>
+  /** More pages beside the interface (the web). Mounted after it, before "not found". */
+  readonly mount?: (app: Express) => void
+}

@@ -1,0 +1,230 @@
+import { createHmac } from 'node:crypto'
+import { z } from 'zod'
+import type { RunEvent } from '../core/events.ts'
+import { type JobKey, jobId, type LogKey } from '../core/ids.ts'
+import { stageJobs } from '../core/plan.ts'
+import { LogMoved } from '../internal/types.ts'
+import type { RunDetail, TestCase } from '../store/types.ts'
+import type { ApiDeps } from './deps.ts'
+import { ProblemError, problem } from './problem.ts'
+import { type Asked, invalid, json, NOTHING, notFound, type Route, wholeNumber } from './route.ts'
+
+const MAX_LOG_PIECE = 8 * 1024 * 1024
+const MAX_JUNIT = 16 * 1024 * 1024
+/** A job's leases end with the job; the time only bounds what a lost database row could block. */
+const LEASE_MS = 365 * 86_400_000
+
+const Alive = z.strictObject({ id: z.string().min(1).max(100), hostname: z.string().min(1).max(300) })
+const AppendEvents = z.strictObject({
+  run: z.string(),
+  key: z.string().min(1).max(1000),
+  events: z.array(z.looseObject({ type: z.string().regex(/^[a-z_]+\.[a-z_]+\.v[0-9]+$/) })).max(10_000),
+})
+const LogEnd = z.strictObject({
+  rawBytes: z.int().min(0),
+  proof: z.discriminatedUnion('kind', [
+    z.strictObject({ kind: z.literal('complete') }),
+    z.strictObject({ kind: z.literal('gap'), reason: z.string().max(2000), missingBytes: z.int().min(0).optional() }),
+  ]),
+})
+
+const JOB_QUERY = { run: 'run id', stage: 'stage', job: 'job', attempt: 'attempt, from 1' } as const
+const LOG_QUERY = { ...JOB_QUERY, step: 'index of the step, from 0' } as const
+
+/** What a node's worker asks for; nothing else is there for it. */
+export function internalRoutes(deps: ApiDeps): readonly Route[] {
+  const { config, store, logs } = deps
+  const route = (one: Omit<Route, 'permission'>): Route => ({
+    ...one,
+    path: `/internal/v1${one.path}`,
+    permission: 'worker',
+  })
+  return [
+    route({
+      method: 'POST',
+      path: '/alive',
+      summary: 'The worker of a node lives; answers with the runs that are open.',
+      body: { kind: 'json', schema: Alive },
+      async handle({ body }) {
+        const node = body as z.infer<typeof Alive>
+        await store.nodes.seen(node.id, node.hostname)
+        await deps.onNodeAlive?.(node)
+        return json({ liveRuns: (await store.runs.open()).map((run) => run.id) })
+      },
+    }),
+    route({
+      method: 'GET',
+      path: '/secrets',
+      summary: 'The secrets that a job may use, with their values.',
+      query: JOB_QUERY,
+      async handle({ query }) {
+        const job = jobKey(query)
+        const run = await runOf(job.run)
+        const values = namesOfSecrets(run, job).flatMap((name) => {
+          const secret = config.repositories[run.repo]?.secrets[name]
+          return secret === undefined ? [] : [{ name, value: secret.reveal() }]
+        })
+        // Keyed, because the version is stored beside logs and must not help to guess a value.
+        const digest = createHmac('sha256', config.workerToken?.reveal() ?? '')
+        for (const { name, value } of values) digest.update(`${name.length}:${name}${value.length}:${value}`)
+        return json({ version: digest.digest('hex').slice(0, 16), values })
+      },
+    }),
+    route({
+      method: 'GET',
+      path: '/log',
+      summary: 'Where to go on with the log of a step.',
+      query: LOG_QUERY,
+      async handle({ query }) {
+        return json(cursor(await logs.state(logKey(query))))
+      },
+    }),
+    route({
+      method: 'POST',
+      path: '/log',
+      summary: 'Appends masked bytes; 409 with the cursor when they do not follow the end of the log.',
+      query: {
+        ...LOG_QUERY,
+        at: 'stored bytes before',
+        rawEnd: 'raw bytes after',
+        secretsVersion: 'what it was masked with',
+      },
+      body: { kind: 'bytes', max: MAX_LOG_PIECE },
+      async handle({ query, bytes }) {
+        const key = logKey(query)
+        try {
+          const append = {
+            at: count(query, 'at'),
+            rawEnd: count(query, 'rawEnd'),
+            secretsVersion: query.get('secretsVersion') ?? '',
+            bytes,
+          }
+          return json(cursor(await logs.append(key, append)))
+        } catch (err) {
+          if (err instanceof LogMoved) throw new ProblemError(problem(409, err.message, { cursor: cursor(err.cursor) }))
+          if (err instanceof RangeError) throw invalid([{ pointer: '?rawEnd', detail: err.message }])
+          throw err
+        }
+      },
+    }),
+    route({
+      method: 'POST',
+      path: '/log/end',
+      summary: 'Closes the log of a step with what was proven about it.',
+      query: LOG_QUERY,
+      body: { kind: 'json', schema: LogEnd },
+      async handle({ query, body }) {
+        const key = logKey(query)
+        const { rawBytes, proof } = body as z.infer<typeof LogEnd>
+        const missing =
+          proof.kind === 'gap' && proof.missingBytes !== undefined ? { missingBytes: proof.missingBytes } : {}
+        const end = await logs.finish(key, {
+          rawBytes,
+          proof: proof.kind === 'complete' ? proof : { kind: 'gap', reason: proof.reason, ...missing },
+        })
+        const { stored, lines } = await logs.state(key)
+        await store.runs.recordLog(
+          key,
+          end.proof.kind === 'complete'
+            ? { kind: 'complete', bytes: stored, lines }
+            : {
+                kind: 'gap',
+                storedBytes: stored,
+                reason: end.proof.reason,
+                ...(end.proof.missingBytes === undefined ? {} : { missingBytes: end.proof.missingBytes }),
+              },
+        )
+        return NOTHING
+      },
+    }),
+    route({
+      method: 'POST',
+      path: '/events',
+      summary: 'Appends events of a run, once by key.',
+      body: { kind: 'json', schema: AppendEvents },
+      async handle({ body }) {
+        const { run, key, events } = body as z.infer<typeof AppendEvents>
+        await runOf(run)
+        await store.events.append(run, key, events as unknown as readonly RunEvent[])
+        return NOTHING
+      },
+    }),
+    route({
+      method: 'POST',
+      path: '/junit',
+      summary: 'A JUnit file of a job: read and stored.',
+      query: { ...JOB_QUERY, file: 'its path in the workspace' },
+      body: { kind: 'bytes', max: MAX_JUNIT },
+      async handle({ query, bytes }) {
+        const job = jobKey(query)
+        await runOf(job.run)
+        text(query, 'file')
+        const cases = deps.parseJunit(bytes)
+        // A job may have several files: what another one said stays, what this one says again is replaced.
+        const names = new Set(cases.map(caseName))
+        const others = (await store.results.ofRun(job.run)).filter(
+          (one) =>
+            one.stage === job.stage && one.job === job.job && one.attempt === job.attempt && !names.has(caseName(one)),
+        )
+        const kept = others.map(({ stage: _stage, job: _job, attempt: _attempt, ...one }): TestCase => one)
+        await store.results.put(job, [...kept, ...cases])
+        return json({ cases: cases.length })
+      },
+    }),
+    route({
+      method: 'POST',
+      path: '/leases',
+      summary: 'Extends the leases of a job; `held: false` when it has lost them.',
+      query: JOB_QUERY,
+      async handle({ query }) {
+        return json({ held: await store.leases.extend(jobId(jobKey(query)), LEASE_MS) })
+      },
+    }),
+  ]
+
+  async function runOf(id: string): Promise<RunDetail> {
+    const number = wholeNumber(id.slice(id.lastIndexOf('#') + 1))
+    const run = number === undefined ? undefined : await store.runs.byNumber(number)
+    if (run === undefined || run.id !== id) throw notFound()
+    return run
+  }
+}
+
+/** Only what the job's own definition in the plan names: another job's secret is not this worker's business. */
+function namesOfSecrets(run: RunDetail, key: JobKey): readonly string[] {
+  const stage = run.plan?.stages.find((one) => one.name === key.stage)
+  const job = stage && stageJobs(stage).find((one) => one.name === key.job)
+  if (job === undefined) throw notFound()
+  return [...new Set(job.secrets.map((secret) => secret.name))].sort()
+}
+
+function caseName({ suite, className, name, file }: TestCase): string {
+  return JSON.stringify([suite, className, name, file])
+}
+
+function text(query: Asked['query'], name: string): string {
+  const value = query.get(name)
+  if (value === null || value === '') throw invalid([{ pointer: `?${name}`, detail: 'is needed' }])
+  return value
+}
+
+function count(query: Asked['query'], name: string): number {
+  const value = wholeNumber(query.get(name))
+  if (value === undefined) throw invalid([{ pointer: `?${name}`, detail: 'must be a whole number' }])
+  return value
+}
+
+function jobKey(query: Asked['query']): JobKey {
+  const attempt = count(query, 'attempt')
+  if (attempt < 1) throw invalid([{ pointer: '?attempt', detail: 'counts from 1' }])
+  return { run: text(query, 'run'), stage: text(query, 'stage'), job: text(query, 'job'), attempt }
+}
+
+function logKey(query: Asked['query']): LogKey {
+  return { ...jobKey(query), step: count(query, 'step') }
+}
+
+function cursor(state: { raw: number; stored: number; finished: boolean; secretsVersion?: string }) {
+  const { raw, stored, finished, secretsVersion } = state
+  return { raw, stored, finished, ...(secretsVersion === undefined ? {} : { secretsVersion }) }
+}

@@ -1,0 +1,100 @@
+import { approversOf } from '../config/people.ts'
+import type { ApiDeps } from './deps.ts'
+import { json, numberIn, type Route } from './route.ts'
+
+const LIMIT = { least: 1, most: 1000, otherwise: 100 } as const
+const FROM_START = { least: 0, most: Number.MAX_SAFE_INTEGER, otherwise: 0 } as const
+
+/** What is held, where things are, and what has been. */
+export function inventoryRoutes({ config, store, clock }: ApiDeps): readonly Route[] {
+  return [
+    {
+      method: 'GET',
+      path: '/api/v1/pools',
+      permission: 'read',
+      summary: 'Every unit of every pool with who holds it, and who waits at which place, for what.',
+      async handle() {
+        return json(await store.leases.list())
+      },
+    },
+    {
+      method: 'GET',
+      path: '/api/v1/environments',
+      permission: 'read',
+      summary: 'The environments of every repository: rules, approvers, and what was deployed last.',
+      async handle() {
+        const environments = Object.values(config.repositories).flatMap((repository) =>
+          Object.values(repository.environments).map(async ({ name, url, gate }) => ({
+            repo: repository.name,
+            name,
+            ...(url === undefined ? {} : { url }),
+            ...(gate === undefined ? {} : { gate: { ...gate, approvers: approversOf(config, repository.name, name) } }),
+            deployment: (await store.deployments.current(repository.name, name)) ?? null,
+          })),
+        )
+        return json({ environments: await Promise.all(environments) })
+      },
+    },
+    {
+      method: 'GET',
+      path: '/api/v1/deployments',
+      permission: 'read',
+      summary: 'The ledger of deployments, newest first.',
+      query: {
+        repo: 'only this repository',
+        environment: 'only this environment',
+        limit: 'from 1 to 1000; 100 unless said',
+      },
+      async handle({ query }) {
+        const repo = query.get('repo')
+        const environment = query.get('environment')
+        return json({
+          deployments: await store.deployments.list({
+            limit: numberIn(query, 'limit', LIMIT),
+            ...(repo === null ? {} : { repo }),
+            ...(environment === null ? {} : { environment }),
+          }),
+        })
+      },
+    },
+    {
+      method: 'GET',
+      path: '/api/v1/events',
+      permission: 'read',
+      summary: 'The events of all runs in order; `position` of the last is the cursor for the next request.',
+      query: { after: 'only events with a greater `position`', limit: 'from 1 to 1000; 100 unless said' },
+      async handle({ query }) {
+        return json({
+          events: await store.events.since(numberIn(query, 'after', FROM_START), numberIn(query, 'limit', LIMIT)),
+        })
+      },
+    },
+    {
+      method: 'GET',
+      path: '/api/v1/audit',
+      permission: 'audit',
+      summary: 'Who did what, through which channel, in order; `id` of the last is the cursor for the next request.',
+      query: { after: 'only entries with a greater `id`', limit: 'from 1 to 1000; 100 unless said' },
+      async handle({ query }) {
+        return json({
+          entries: await store.audit.list({
+            after: numberIn(query, 'after', FROM_START),
+            limit: numberIn(query, 'limit', LIMIT),
+          }),
+        })
+      },
+    },
+    {
+      method: 'GET',
+      path: '/api/v1/nodes',
+      permission: 'read',
+      summary: 'The nodes whose worker has been heard of, and how long ago.',
+      async handle() {
+        const now = clock()
+        return json({
+          nodes: (await store.nodes.list()).map((node) => ({ ...node, seenMsAgo: Math.max(0, now - node.seenAt) })),
+        })
+      },
+    },
+  ]
+}

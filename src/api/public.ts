@@ -1,0 +1,12 @@
+import { accountRoutes } from './account.ts'
+import type { ApiDeps } from './deps.ts'
+import { gateRoutes } from './gates.ts'
+import { inventoryRoutes } from './inventory.ts'
+import { logRoutes } from './log.ts'
+import type { Route } from './route.ts'
+import { runRoutes } from './runs.ts'
+
+/** What people and their programs use. */
+export function publicRoutes(deps: ApiDeps): readonly Route[] {
+  return [...accountRoutes(deps), ...runRoutes(deps), ...logRoutes(deps), ...gateRoutes(deps), ...inventoryRoutes(deps)]
+}
