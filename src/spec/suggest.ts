@@ -6,7 +6,8 @@ export function nearest(word: string, known: readonly string[]): string | undefi
   if (known.length === 0 || word.length > 60) return undefined
   const written = word.toLowerCase()
   // Two letters changed places: far by edit distance in a short word, and the commonest slip of all.
-  const swapped = known.find((one) => sortedLetters(one) === sortedLetters(written))
+  const letters = sortedLetters(written)
+  const swapped = known.find((one) => one.length === written.length && sortedLetters(one) === letters)
   if (swapped) return swapped
   const candidate = closest(written, [...known])
   return distance(written, candidate) <= Math.max(1, Math.floor(candidate.length / 3)) ? candidate : undefined

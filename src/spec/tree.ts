@@ -148,7 +148,7 @@ function readTokens(text: string): readonly CST.Token[] | undefined {
   for (const lexeme of new Lexer().lex(text)) {
     count += 1
     if (count > MAX_TOKENS) return undefined
-    tokens.push(...parser.next(lexeme))
+    for (const token of parser.next(lexeme)) tokens.push(token)
   }
   tokens.push(...parser.end())
   return tokens
