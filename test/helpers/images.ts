@@ -67,6 +67,6 @@ const ACCOUNTS = {
 
 /** Enough for tests' scripts. */
 export const APPLETS =
-  'sh cat echo printf sleep usleep seq head tail ls chmod chown mkdir rm ln mv cp touch id su setpriv kill ps stat test true false dd wc nc httpd ip grep env mount sync sha256sum yes truncate find mknod sysctl tr setsid nohup date awk nslookup timeout sed'.split(
+  'sh cat echo printf sleep usleep seq head tail ls chmod chown mkdir rm ln mv cp touch id su setpriv kill ps stat test true false dd wc nc httpd ip grep env mount sync sha256sum yes truncate find mknod sysctl tr setsid nohup date awk nslookup timeout sed wget'.split(
     ' ',
   )

@@ -153,7 +153,8 @@ while [ "$i" -lt "$count" ]; do
   timed_out=0
   exec 6<>"$C/pipe.$n"
   exec 5<"$C/pipe.$n"
-  exec 7<>"$C/log.$n"
+  # Appending, so that a log that the step shortens stays shorter and is found out.
+  exec 7>>"$C/log.$n"
   exec 8<"$C/log.$n"
   exec 9<>"$C/logger-error"
   echo "start $n ." >&3
