@@ -28,6 +28,8 @@ export interface EnsureDocker {
   /** Another place than the default for the socket, and further arguments of dockerd: for a second engine on a machine. */
   readonly socket?: string
   readonly daemonArgs?: readonly string[]
+  /** Another program, with its first arguments, that becomes dockerd: for one in a network namespace of its own. */
+  readonly daemonProgram?: readonly [string, ...string[]]
   /** Where dockerd keeps its pid file and its containerd's. */
   readonly runDir?: string
 }
@@ -122,15 +124,16 @@ async function startDaemon(options: EnsureDocker, docker: Docker, socket: string
   }
   const logFile = path.join(dataDir, 'logs', 'dockerd.log')
   mkdirSync(path.dirname(logFile), { recursive: true })
-  const program = findProgram('dockerd', options.env.PATH ?? '')
-  if (program === undefined) throw new Error('the package docker.io is installed, but there is no program dockerd')
+  const dockerd = findProgram('dockerd', options.env.PATH ?? '')
+  if (dockerd === undefined) throw new Error('the package docker.io is installed, but there is no program dockerd')
+  const [program, ...first] = options.daemonProgram ?? [dockerd]
   const runDir = options.runDir ?? '/var/run'
   for (let attempt = 1; attempt <= START_TRIES; attempt++) {
     options.say(attempt === 1 ? 'starting dockerd' : `starting dockerd again (try ${attempt} of ${START_TRIES})`)
-    forgetStalePid(path.join(runDir, 'docker.pid'))
-    if (attempt > 2) await killContainerd(runDir)
+    await clearStale(runDir)
     const log = openSync(logFile, 'a')
     const args = [
+      ...first,
       '--label',
       `${LABELS.instance}=${instanceOf(dataDir)}`,
       '--host',
@@ -164,10 +167,16 @@ async function answersWithin(docker: Docker, ms: number, signal?: AbortSignal): 
   return false
 }
 
-/** dockerd refuses to start while the pid in its file belongs to any process, also to one that merely inherited the number. */
-function forgetStalePid(pidFile: string): void {
+/**
+ * What a killed dockerd leaves in the way of the next: a pid file whose number another process may have by now, and a
+ * containerd that the next one would try, for a quarter of a minute, to make friends with.
+ */
+async function clearStale(runDir: string): Promise<void> {
+  const pidFile = path.join(runDir, 'docker.pid')
   const pid = pidIn(pidFile)
-  if (pid !== undefined && !commandOf(pid).includes('dockerd')) rmSync(pidFile, { force: true })
+  if (pid !== undefined && commandOf(pid).includes('dockerd')) return
+  rmSync(pidFile, { force: true })
+  await killContainerd(runDir)
 }
 
 /** Ends the containerd of a dockerd that was killed. It is ours only when the dead daemon was. Returns whether it did. */

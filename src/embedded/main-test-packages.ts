@@ -16,6 +16,7 @@ const PROGRAMS: readonly (readonly [program: string, pkg: string])[] = [
   ['iptables', 'iptables'],
   ['chromium', 'chromium'],
   ['openssl', 'openssl'],
+  ['docker-compose', 'docker-compose'],
 ]
 
 const env = environment()

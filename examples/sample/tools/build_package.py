@@ -1,4 +1,4 @@
-"""Builds the wheel with nothing but the standard library; a PEP 517 back end, too: build_package.py DIRECTORY"""
+"""Builds the wheel with the standard library alone; a PEP 517 back end, too: build_package.py DIRECTORY"""
 
 import base64
 import hashlib
