@@ -101,6 +101,7 @@ export function createLogStore({ dir, clock, maxBytes = DEFAULT_MAX_BYTES }: Log
   const logs = new Map<string, Log>()
   const waiting = new Map<string, Set<() => void>>()
   const followers = new Set<Follower>()
+  let openLogs = 0
   let closed = false
 
   function logOf(key: LogKey): Log {
@@ -129,14 +130,11 @@ export function createLogStore({ dir, clock, maxBytes = DEFAULT_MAX_BYTES }: Log
   }
 
   async function evict(): Promise<void> {
-    let open = 0
-    for (const log of logs.values()) if (log.files) open++
-    if (open <= OPEN_LOGS && logs.size <= KNOWN_LOGS) return
+    if (openLogs <= OPEN_LOGS && logs.size <= KNOWN_LOGS) return
     const closing: Promise<void>[] = []
     for (const log of logs.values()) {
-      if (open <= OPEN_LOGS && logs.size <= KNOWN_LOGS) break
+      if (openLogs <= OPEN_LOGS && logs.size <= KNOWN_LOGS) break
       if (log.users > 0) continue
-      if (log.files) open--
       logs.delete(log.path)
       closing.push(closeFiles(log))
     }
@@ -158,7 +156,16 @@ export function createLogStore({ dir, clock, maxBytes = DEFAULT_MAX_BYTES }: Log
       await data.close()
       throw err
     }
+    openLogs++
     return log.files
+  }
+
+  async function closeFiles(log: Log): Promise<void> {
+    const files = log.files
+    if (!files) return
+    delete log.files
+    openLogs--
+    await Promise.all([files.data.close(), files.index.close()])
   }
 
   function wake(path: string): void {
@@ -540,13 +547,6 @@ async function openForUpdate(path: string): Promise<FileHandle> {
     if (!isMissing(err)) throw err
     return open(path, 'wx+', 0o600)
   }
-}
-
-async function closeFiles(log: Log): Promise<void> {
-  const files = log.files
-  if (!files) return
-  delete log.files
-  await Promise.all([files.data.close(), files.index.close()])
 }
 
 async function readIfThere(path: string): Promise<Buffer | undefined> {
