@@ -127,7 +127,7 @@ function entry(file: string): string {
 /** A worker hands its activities back within this time; the containers they follow run on. */
 const WORKER_GRACE_MS = 25_000
 
-function processSpecs(env: Readonly<Record<string, string | undefined>>, health: string): readonly ProcessSpec[] {
+function processSpecs(env: Readonly<Record<string, string | undefined>>): readonly ProcessSpec[] {
   const node = (name: Part, file: string, phase: number, stopGraceMs: number): ProcessSpec => ({
     name,
     command: process.execPath,
@@ -137,17 +137,8 @@ function processSpecs(env: Readonly<Record<string, string | undefined>>, health:
     stopGraceMs,
   })
   return [
-    { ...node('server', 'src/server.js', 1, 10_000), ready: () => isHealthy(health) },
+    node('server', 'src/server.js', 1, 10_000),
     node('control', 'worker/control.js', 2, WORKER_GRACE_MS),
     node('node', 'worker/node.js', 2, WORKER_GRACE_MS),
   ]
-}
-
-async function isHealthy(address: string): Promise<boolean> {
-  try {
-    const answer = await fetch(address, { signal: AbortSignal.timeout(2_000) })
-    return answer.ok
-  } catch {
-    return false // not listening yet: asked again
-  }
 }
