@@ -1,0 +1,215 @@
+import { expect, test } from 'vitest'
+import type { Store } from '../../src/store/types.ts'
+import { onEveryDatabase } from './backend.ts'
+
+const RIGS = [
+  {
+    name: 'rig',
+    units: [
+      { name: 'r1', labels: ['arch=arm64'], properties: { url: 'http://r1' } },
+      { name: 'r2', labels: [], properties: {} },
+    ],
+  },
+]
+const STAGING = { pool: 'env:acme/web/staging', count: 1, labels: [] }
+
+function ask(
+  store: Store,
+  holder: string,
+  over: Partial<Parameters<Store['leases']['acquire']>[0]> & { count?: number; labels?: string[] } = {},
+) {
+  const { count = 1, labels = [], ...rest } = over
+  return store.leases.acquire({
+    holder,
+    run: holder.split('/')[0] ?? holder,
+    workflowId: `workflow ${holder}`,
+    requests: [{ pool: 'rig', count, labels }],
+    priority: 0,
+    ttlMs: 60_000,
+    ...rest,
+  })
+}
+
+async function signaled(store: Store): Promise<string[]> {
+  const rows = await store.outbox.pending()
+  return rows.flatMap(({ message }) =>
+    message.kind === 'signal' && message.signal === 'granted' ? [message.workflowId] : [],
+  )
+}
+
+await onEveryDatabase((lab) => {
+  test('a free unit is granted at once, with its properties and time, and the caller gets no signal', async () => {
+    const { store, clock } = lab()
+    await store.leases.configure(RIGS)
+
+    const granted = await ask(store, 'a', { labels: ['arch=arm64'] })
+
+    const lease = { pool: 'rig', unit: 'r1', fence: 1, holder: 'a', since: clock.now, expiresAt: clock.now + 60_000 }
+    expect(granted).toEqual({ kind: 'granted', leases: [{ ...lease, properties: { url: 'http://r1' } }] })
+    expect(await ask(store, 'a')).toEqual(granted)
+    expect(await signaled(store)).toEqual([])
+  })
+
+  test('who has to wait hears where, for whom and why, and is woken when it is granted', async () => {
+    const { store } = lab()
+    await store.leases.configure(RIGS)
+    await ask(store, 'a', { count: 2 })
+    await ask(store, 'b')
+
+    const queued = await ask(store, 'c')
+    const again = await ask(store, 'c')
+    await store.leases.release('a')
+
+    expect(queued).toMatchObject({
+      kind: 'queued',
+      position: 2,
+      holders: [
+        { holder: 'a', unit: 'r1' },
+        { holder: 'a', unit: 'r2' },
+      ],
+      sentence: 'waits for 1 of pool "rig"; held by a; 1 ahead in the queue',
+    })
+    expect(again).toEqual(queued)
+    expect(await signaled(store)).toEqual(['workflow b', 'workflow c'])
+    expect(await ask(store, 'c')).toMatchObject({ kind: 'granted', leases: [{ fence: 2 }] })
+  })
+
+  test('a hundred askers at once, over several stores, never share a unit', async () => {
+    const { store, another } = lab()
+    const other = await another()
+    await store.leases.configure(RIGS)
+
+    const answers = await Promise.all(Array.from({ length: 100 }, (_, i) => ask(i % 2 ? store : other, `h${i}`)))
+
+    expect(answers.filter((one) => one.kind === 'granted')).toHaveLength(2)
+    const { units, waiters } = await store.leases.list()
+    expect(new Set(units.map((unit) => unit.lease?.holder)).size).toBe(2)
+    expect(waiters.map((one) => one.position)).toEqual(Array.from({ length: 98 }, (_, i) => i + 1))
+  })
+
+  test('what no unit can ever serve is refused with the reason', async () => {
+    const { store } = lab()
+    await store.leases.configure(RIGS)
+
+    expect(await ask(store, 'a', { count: 3 })).toEqual({
+      kind: 'impossible',
+      sentence: 'no units can ever serve 3 of pool "rig": pool "rig" has 2 in all',
+    })
+    expect(await ask(store, 'a', { requests: [{ pool: 'gpu', count: 1, labels: [] }] })).toMatchObject({
+      sentence: expect.stringContaining('there is no pool "gpu"'),
+    })
+    expect((await store.leases.list()).waiters).toEqual([])
+  })
+
+  test('extending keeps a lease, and tells who has lost it', async () => {
+    const { store, clock } = lab()
+    await store.leases.configure(RIGS)
+    await ask(store, 'a', { count: 2 })
+    await ask(store, 'b')
+    clock.now += 50_000
+    const held = await store.leases.extend('a', 60_000)
+    clock.now += 50_000
+    const expiredEarly = await store.leases.expire(0)
+    clock.now += 20_000
+    const inGrace = await store.leases.expire(20_000)
+    const expired = await store.leases.expire(5_000)
+
+    expect([held, expiredEarly, inGrace, expired]).toEqual([true, [], [], ['a']])
+    expect(await store.leases.extend('a', 60_000)).toBe(false)
+    expect(await store.leases.ofHolder('a')).toEqual([])
+    expect(await signaled(store)).toEqual(['workflow b'])
+    expect(await ask(store, 'b')).toMatchObject({ kind: 'granted', leases: [{ fence: 2 }] })
+  })
+
+  test('the end of a run ends its leases and its requests', async () => {
+    const { store } = lab()
+    await store.leases.configure(RIGS)
+    await ask(store, 'one/a', { count: 2 })
+    await ask(store, 'one/b')
+    await ask(store, 'two/a')
+
+    await store.leases.releaseRun('one')
+    await store.leases.releaseRun('one')
+
+    expect(await signaled(store)).toEqual(['workflow two/a'])
+    const { units, waiters } = await store.leases.list()
+    expect(units.map((unit) => unit.lease?.holder)).toEqual([undefined, 'two/a'])
+    expect(waiters).toEqual([])
+  })
+
+  test('an attempt never waits behind an earlier one of its own, and does not end a later one', async () => {
+    const { store } = lab()
+    await store.leases.configure(RIGS)
+    await ask(store, 'run/test/e2e/1', { count: 2 })
+
+    const second = await ask(store, 'run/test/e2e/2', { count: 2, predecessor: 'run/test/e2e/' })
+    const late = await ask(store, 'run/test/e2e/1', { count: 2, predecessor: 'run/test/e2e/' })
+
+    expect(second).toMatchObject({ kind: 'granted', leases: [{ fence: 2 }, { fence: 2 }] })
+    expect(late.kind).toBe('queued')
+    expect(await store.leases.ofHolder('run/test/e2e/2')).toHaveLength(2)
+  })
+
+  test('an environment has one holder, and who waits for it gives way to the newest', async () => {
+    const { store } = lab()
+    const staging = { requests: [STAGING], supersedes: 'staging' }
+    const first = await ask(store, 'run1', staging)
+    await ask(store, 'run2', staging)
+
+    const third = await ask(store, 'run3', staging)
+    const second = await ask(store, 'run2', staging)
+    const holder = await ask(store, 'run1', staging)
+
+    expect(first).toMatchObject({ kind: 'granted', leases: [{ pool: 'env:acme/web/staging', fence: 1 }] })
+    expect(third).toMatchObject({
+      kind: 'queued',
+      position: 1,
+      sentence: 'waits for environment acme/web/staging; held by run1',
+    })
+    expect(second).toEqual({ kind: 'superseded', by: 'run3' })
+    expect(holder).toEqual(first)
+    expect(await signaled(store)).toEqual(['workflow run2'])
+    await store.leases.release('run1')
+    expect(await signaled(store)).toEqual(['workflow run2', 'workflow run3'])
+  })
+
+  test('a unit that left the file ends with its holder, and its fence does not fall when it comes back', async () => {
+    const { store } = lab()
+    await store.leases.configure(RIGS)
+    await ask(store, 'a', { count: 2 })
+    await ask(store, 'env', { requests: [STAGING] })
+    const waiting = await ask(store, 'b', { labels: ['arch'] })
+
+    await store.leases.configure([{ name: 'rig', units: RIGS[0]?.units.slice(1) ?? [] }])
+    const held = await store.leases.ofHolder('a')
+    const impossible = await ask(store, 'b', { labels: ['arch'] })
+    await store.leases.release('a')
+    const left = (await store.leases.list()).units.map((unit) => `${unit.pool} ${unit.unit}`)
+    await store.leases.configure(RIGS)
+    const back = await ask(store, 'c', { labels: ['arch'] })
+
+    expect(waiting.kind).toBe('queued')
+    expect(held).toHaveLength(2)
+    expect(impossible.kind).toBe('impossible')
+    expect(await signaled(store)).toEqual(['workflow b'])
+    expect(left).toEqual(['env:acme/web/staging environment', 'rig r2'])
+    expect(back).toMatchObject({ kind: 'granted', leases: [{ unit: 'r1', fence: 2 }] })
+  })
+
+  test('a quarantined unit is not given on until it is well again', async () => {
+    const { store } = lab()
+    await store.leases.configure(RIGS)
+    await store.leases.quarantine('rig', 'r1', 'its node cannot be reached')
+
+    const queued = await ask(store, 'a', { labels: ['arch'] })
+    const free = await ask(store, 'b')
+    await store.leases.quarantine('rig', 'r1', undefined)
+
+    expect(queued).toMatchObject({
+      kind: 'queued',
+      sentence: expect.stringContaining('r1 is quarantined: its node cannot be reached'),
+    })
+    expect(free).toMatchObject({ kind: 'granted', leases: [{ unit: 'r2' }] })
+    expect(await signaled(store)).toEqual(['workflow a'])
+  })
+})
