@@ -33,18 +33,21 @@ export function toContainerEnd({ state, journal, stoppedByUs, daemonStart }: Con
   }
   if (state.Status !== 'exited' && state.Status !== 'dead') return undefined
   if (stoppedByUs) return { kind: 'exited', code: state.ExitCode, memoryKill: state.OOMKilled }
+  const terminated = journal?.terminated === true
   // A wrapper that finished its steps wrote down how they ended, whatever ended the container afterwards.
-  const finishedItself = journal?.finished === true && !journal.terminated
-  if (!finishedItself && !state.OOMKilled && daemonStart !== undefined && state.ExitCode === SIGKILLED) {
-    const started = Date.parse(state.StartedAt)
-    if (started < daemonStart && Date.parse(state.FinishedAt) >= daemonStart) {
+  const finishedItself = journal?.finished === true && !terminated
+  if (finishedItself || state.OOMKilled) return { kind: 'exited', code: state.ExitCode, memoryKill: state.OOMKilled }
+  if (daemonStart !== undefined && (terminated || state.ExitCode === SIGKILLED)) {
+    // A daemon that comes back ends what it finds running: SIGTERM, 10 s, SIGKILL.
+    if (Date.parse(state.StartedAt) < daemonStart && Date.parse(state.FinishedAt) >= daemonStart) {
+      const at = new Date(daemonStart).toISOString()
       return {
         kind: 'lost',
-        reason: `Docker on this node stopped without warning and ended the container when it came back at ${new Date(daemonStart).toISOString()}`,
+        reason: `Docker on this node went away without warning, and ended the container when it came back at ${at}`,
       }
     }
   }
-  if (journal?.terminated === true) {
+  if (terminated) {
     return {
       kind: 'lost',
       reason:
