@@ -64,7 +64,7 @@ export async function startEmbedded(options: StartEmbedded): Promise<Embedded> {
   }
   const specs = [
     ...temporalSpecs(parts, temporal, { dataDir, ports, env: options.env }),
-    ...processSpecs(common, `${local}/api/v1/health`).filter(({ name }) => (parts as readonly string[]).includes(name)),
+    ...processSpecs(common).filter(({ name }) => (parts as readonly string[]).includes(name)),
   ]
   if (temporal.kind === 'address' && parts.includes('temporal')) await prepareNamespace(address, false)
   const supervisor = await superviseAll({ dataDir, specs, say: options.say })
