@@ -1,0 +1,107 @@
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+
+/** What the server answered instead of doing it. */
+export class ApiError extends Error {
+  override readonly name = 'ApiError'
+  readonly status: number
+  readonly problem: unknown
+  constructor(status: number, message: string, problem: unknown) {
+    super(message)
+    this.status = status
+    this.problem = problem
+  }
+}
+
+/** The server cannot be reached, or nobody said where it is. */
+export class NoServer extends Error {
+  override readonly name = 'NoServer'
+}
+
+export interface ApiClient {
+  get<T>(path: string): Promise<T>
+  post<T>(path: string, body?: unknown): Promise<T>
+  remove(path: string): Promise<void>
+  /** A body as it comes. */
+  stream(path: string, headers?: Readonly<Record<string, string>>): AsyncIterable<Uint8Array>
+}
+
+export type Variables = Readonly<Record<string, string | undefined>>
+
+/** Where the server is and who asks: `PENSTOCK_URL` and `PENSTOCK_TOKEN`, else `cli.json` in the data directory. */
+export function findServer(env: Variables): { readonly url: string; readonly token: string } {
+  const tokenFile = env.PENSTOCK_TOKEN_FILE
+  const token = env.PENSTOCK_TOKEN || (tokenFile ? readFileSync(tokenFile, 'utf8').trim() : undefined)
+  const url = env.PENSTOCK_URL
+  if (url && token) return { url, token }
+  const file = path.resolve(env.PENSTOCK_DATA || '.penstock', 'cli.json')
+  let saved: { url?: string; token?: string }
+  try {
+    saved = JSON.parse(readFileSync(file, 'utf8')) as typeof saved
+  } catch (cause) {
+    throw new NoServer(`set PENSTOCK_URL and PENSTOCK_TOKEN: there is no server's address in ${file}`, { cause })
+  }
+  const found = { url: url || saved.url, token: token || saved.token }
+  if (!found.url || !found.token) throw new NoServer(`${file} must hold url and token`)
+  return { url: found.url, token: found.token }
+}
+
+export function createApiClient({ url, token }: { readonly url: string; readonly token: string }): ApiClient {
+  const base = `${url.replace(/\/+$/, '')}/api/v1`
+
+  async function ask(
+    method: string,
+    where: string,
+    body?: unknown,
+    headers: Readonly<Record<string, string>> = {},
+  ): Promise<Response> {
+    let response: Response
+    try {
+      response = await fetch(`${base}${where}`, {
+        method,
+        redirect: 'error',
+        headers: {
+          authorization: `Bearer ${token}`,
+          ...headers,
+          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      })
+    } catch (cause) {
+      throw new NoServer(`no server answers at ${url}`, { cause })
+    }
+    if (response.ok) return response
+    const text = await response.text()
+    const problem = parse(text)
+    const detail =
+      typeof problem === 'object' && problem !== null && 'detail' in problem
+        ? String(problem.detail)
+        : text.slice(0, 500)
+    throw new ApiError(response.status, detail || `the server answered ${response.status}`, problem)
+  }
+
+  return {
+    async get<T>(where: string) {
+      return (await (await ask('GET', where)).json()) as T
+    },
+    async post<T>(where: string, body: unknown = {}) {
+      return (await (await ask('POST', where, body)).json()) as T
+    },
+    async remove(where) {
+      await ask('DELETE', where)
+    },
+    async *stream(where, headers) {
+      const response = await ask('GET', where, undefined, headers)
+      if (response.body) yield* response.body
+    },
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown
+  } catch {
+    // Not from our server (a proxy's page): the text itself is shown.
+    return undefined
+  }
+}

@@ -1,0 +1,199 @@
+import { Command } from 'commander'
+import { type Context, command, printJson } from '../context.ts'
+import { duration, table } from '../text.ts'
+import { sentenceOf } from './run.ts'
+
+interface Lease {
+  readonly holder: string
+  readonly since: number
+}
+
+interface Pools {
+  readonly units: readonly {
+    readonly pool: string
+    readonly unit: string
+    readonly labels: readonly string[]
+    readonly lease?: Lease
+    readonly quarantined?: string
+  }[]
+  readonly waiters: readonly {
+    readonly holder: string
+    readonly position: number
+    readonly since: number
+    readonly sentence: string
+  }[]
+}
+
+export function poolCommand(context: Context): Command {
+  return new Command('pool').description('pools of scarce resources').addCommand(
+    command('list', 'every unit with its holder, and who waits for what').action(
+      async (options: { json?: boolean }) => {
+        const pools = await context.api().get<Pools>('/pools')
+        if (options.json) return printJson(context, pools)
+        const units = pools.units.map((one) => [
+          one.pool,
+          one.unit,
+          one.quarantined === undefined ? (one.lease ? 'held' : 'free') : `quarantined: ${one.quarantined}`,
+          one.lease ? duration(context.now() - one.lease.since) : '',
+          one.lease?.holder ?? '',
+          one.labels.join(' '),
+        ])
+        context.terminal.out(table([['POOL', 'UNIT', 'STATE', 'SINCE', 'HOLDER', 'LABELS'], ...units]))
+        if (pools.waiters.length === 0) return
+        const waiters = pools.waiters.map((one) => [
+          String(one.position),
+          one.holder,
+          duration(context.now() - one.since),
+          one.sentence,
+        ])
+        context.terminal.out(`\n${table([['PLACE', 'WAITING', 'SINCE', 'FOR'], ...waiters])}`)
+      },
+    ),
+  )
+}
+
+interface Deployment {
+  readonly repo: string
+  readonly environment: string
+  readonly run: string
+  readonly commit: string
+  readonly digest: string
+  readonly state: string
+  readonly at: number
+  readonly detail?: string
+}
+
+export function deployCommand(context: Context): Command {
+  return new Command('deploy').description('the ledger of deployments').addCommand(
+    command('list', 'the newest deployments')
+      .option('--repo <name>', 'only this repository')
+      .option('--environment <name>', 'only this environment')
+      .option('--limit <number>', 'how many', '20')
+      .action(async (options: { json?: boolean; repo?: string; environment?: string; limit: string }) => {
+        const query = new URLSearchParams({ limit: options.limit })
+        if (options.repo) query.set('repo', options.repo)
+        if (options.environment) query.set('environment', options.environment)
+        const answer = await context.api().get<{ deployments: Deployment[] }>(`/deployments?${query}`)
+        if (options.json) return printJson(context, answer)
+        const rows = answer.deployments.map((one) => [
+          one.environment,
+          one.run,
+          one.state,
+          one.commit.slice(0, 10),
+          one.digest.slice(0, 19),
+          duration(context.now() - one.at),
+          one.detail ?? '',
+        ])
+        context.terminal.out(table([['ENVIRONMENT', 'RUN', 'STATE', 'COMMIT', 'DIGEST', 'AGE', ''], ...rows]))
+      }),
+  )
+}
+
+export function nodesCommand(context: Context): Command {
+  return command('nodes', 'the nodes whose worker has been heard of').action(async (options: { json?: boolean }) => {
+    const answer = await context.api().get<{ nodes: { id: string; hostname: string; seenMsAgo: number }[] }>('/nodes')
+    if (options.json) return printJson(context, answer)
+    const rows = answer.nodes.map((node) => [node.id, node.hostname, `${duration(node.seenMsAgo)} ago`])
+    context.terminal.out(table([['NODE', 'HOST', 'HEARD'], ...rows]))
+  })
+}
+
+interface EventRow {
+  readonly run: string
+  readonly at: number
+  readonly position: number
+  readonly event: Parameters<typeof sentenceOf>[0]
+}
+
+export function eventsCommand(context: Context): Command {
+  return command('events', 'what happened in all runs, in order')
+    .option('--after <position>', 'only what came later', '0')
+    .option('--limit <number>', 'how many', '100')
+    .action(async (options: { json?: boolean; after: string; limit: string }) => {
+      const answer = await context
+        .api()
+        .get<{ events: EventRow[] }>(
+          `/events?after=${encodeURIComponent(options.after)}&limit=${encodeURIComponent(options.limit)}`,
+        )
+      if (options.json) return printJson(context, answer)
+      const rows = answer.events.map((one) => [
+        String(one.position),
+        new Date(one.at).toISOString(),
+        one.run,
+        sentenceOf(one.event),
+      ])
+      context.terminal.out(table(rows))
+    })
+}
+
+const PAGE = 1000
+
+export function auditCommand(context: Context): Command {
+  return new Command('audit').description('who did what').addCommand(
+    command('export', 'the whole audit, one JSON object a line')
+      .option('--after <id>', 'only later entries', '0')
+      .action(async (options: { after: string }) => {
+        let after = options.after
+        for (;;) {
+          const { entries } = await context
+            .api()
+            .get<{ entries: { id: number }[] }>(`/audit?after=${encodeURIComponent(after)}&limit=${PAGE}`)
+          for (const entry of entries) context.terminal.out(`${JSON.stringify(entry)}\n`)
+          const last = entries.at(-1)
+          if (last === undefined || entries.length < PAGE) return
+          after = String(last.id)
+        }
+      }),
+  )
+}
+
+interface TokenRow {
+  readonly id: string
+  readonly person: string
+  readonly createdAt: number
+  readonly expiresAt: number
+  readonly lastUsedAt?: number
+}
+
+export function tokenCommand(context: Context): Command {
+  const token = new Command('token').description('tokens of people')
+  token.addCommand(
+    command('create', 'a new token, shown this once')
+      .argument('<person>', 'as the operator’s file names them')
+      .requiredOption('--days <number>', 'how long it is good for, at most 365')
+      .action(async (person: string, options: { json?: boolean; days: string }) => {
+        const made = await context
+          .api()
+          .post<TokenRow & { token: string }>('/tokens', { person, expiresInDays: Number(options.days) })
+        if (options.json) return printJson(context, made)
+        context.terminal.err(`${made.id}: good until ${new Date(made.expiresAt).toISOString()}\n`)
+        context.terminal.out(`${made.token}\n`)
+      }),
+  )
+  token.addCommand(
+    command('list', 'the live tokens')
+      .option('--person <name>', 'only this person')
+      .action(async (options: { json?: boolean; person?: string }) => {
+        const query = options.person === undefined ? '' : `?person=${encodeURIComponent(options.person)}`
+        const answer = await context.api().get<{ tokens: TokenRow[] }>(`/tokens${query}`)
+        if (options.json) return printJson(context, answer)
+        const rows = answer.tokens.map((one) => [
+          one.id,
+          one.person,
+          new Date(one.expiresAt).toISOString(),
+          one.lastUsedAt === undefined ? 'never' : new Date(one.lastUsedAt).toISOString(),
+        ])
+        context.terminal.out(table([['ID', 'PERSON', 'EXPIRES', 'LAST USED'], ...rows]))
+      }),
+  )
+  token.addCommand(
+    command('revoke', 'end a token now')
+      .argument('<id>', 'as `token list` shows it')
+      .action(async (id: string, options: { json?: boolean }) => {
+        await context.api().remove(`/tokens/${encodeURIComponent(id)}`)
+        if (options.json) printJson(context, { revoked: id })
+        else context.terminal.out(`${id} is revoked\n`)
+      }),
+  )
+  return token
+}

@@ -1,0 +1,18 @@
+#!/usr/bin/env node
+import { environment } from '../config/environment.ts'
+import { processTerminal } from './commands/spec-file.ts'
+import { runCli } from './program.ts'
+
+// The reader of a pipe went away (`| head`): that is no failure.
+process.stdout.on('error', (err: NodeJS.ErrnoException) => {
+  if (err.code === 'EPIPE') process.exit(0)
+  throw err
+})
+
+await runCli(process.argv.slice(2), {
+  env: environment(),
+  terminal: processTerminal,
+  isTty: process.stdout.isTTY === true,
+  raw: (bytes) => void process.stdout.write(bytes),
+  now: Date.now,
+})

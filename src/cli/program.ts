@@ -1,0 +1,75 @@
+import { Command, CommanderError } from 'commander'
+import { ApiError, NoServer, type Variables } from './client.ts'
+import { voteCommand, voteTokenCommand } from './commands/gate.ts'
+import { hookCommand } from './commands/hook.ts'
+import {
+  auditCommand,
+  deployCommand,
+  eventsCommand,
+  nodesCommand,
+  poolCommand,
+  tokenCommand,
+} from './commands/inventory.ts'
+import { lintCommand } from './commands/lint.ts'
+import { planCommand } from './commands/plan.ts'
+import { runCommand } from './commands/run.ts'
+import { schemaCommand } from './commands/schema.ts'
+import type { Terminal } from './commands/spec-file.ts'
+import { createContext } from './context.ts'
+import { visible } from './text.ts'
+
+/** Wrong use, no server, or a refusal: no verdict on anyone's code. */
+const EXIT_ERROR = 2
+const EXIT_AUTHENTICATION = 4
+
+export interface Surroundings {
+  readonly env: Variables
+  readonly terminal: Terminal
+  readonly isTty: boolean
+  readonly raw: (bytes: Uint8Array) => void
+  readonly now: () => number
+}
+
+/** The whole command line: messages to `err`, data to `out`, the verdict to `exit`. Never throws for what a user did. */
+export async function runCli(args: readonly string[], surroundings: Surroundings): Promise<void> {
+  const { terminal } = surroundings
+  const context = createContext(surroundings)
+  const program = new Command('penstock').description('self-hosted CI/CD on Temporal and Docker Swarm')
+  const commands = [
+    lintCommand(terminal),
+    planCommand(terminal),
+    schemaCommand(terminal),
+    runCommand(context),
+    voteCommand(context, 'approve'),
+    voteCommand(context, 'reject'),
+    voteTokenCommand(context),
+    poolCommand(context),
+    deployCommand(context),
+    eventsCommand(context),
+    auditCommand(context),
+    hookCommand(context),
+    tokenCommand(context),
+    nodesCommand(context),
+  ]
+  for (const one of commands) program.addCommand(one)
+  prepare(program, terminal)
+  try {
+    await program.parseAsync([...args], { from: 'user' })
+  } catch (err) {
+    if (err instanceof CommanderError) {
+      terminal.exit(err.exitCode === 0 ? 0 : EXIT_ERROR)
+    } else if (err instanceof ApiError) {
+      terminal.err(`${visible(err.message)}\n`)
+      terminal.exit(err.status === 401 || err.status === 403 ? EXIT_AUTHENTICATION : EXIT_ERROR)
+    } else if (err instanceof NoServer) {
+      terminal.err(`${visible(err.message)}\n`)
+      terminal.exit(EXIT_ERROR)
+    } else throw err
+  }
+}
+
+/** Commander passes neither of these on to the commands that were added. */
+function prepare(program: Command, terminal: Terminal): void {
+  program.exitOverride().configureOutput({ writeOut: terminal.out, writeErr: terminal.err }).showSuggestionAfterError()
+  for (const one of program.commands) prepare(one, terminal)
+}
