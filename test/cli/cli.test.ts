@@ -1,0 +1,274 @@
+import { execFile, spawnSync } from 'node:child_process'
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import { promisify } from 'node:util'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { runCli } from '../../src/cli/program.ts'
+import { visible, visibleLog } from '../../src/cli/text.ts'
+import { PLAIN_SECRET, PLAN, type Running, startServer } from '../api/server.ts'
+
+let server: Running
+let dir: string
+
+beforeEach(async () => {
+  server = await startServer()
+  dir = await mkdtemp(path.join(tmpdir(), 'pst-cli-'))
+})
+afterEach(async () => {
+  await server.stop()
+  await rm(dir, { recursive: true, force: true })
+})
+
+async function cli(
+  person: string | undefined,
+  args: readonly string[],
+  more: { env?: Record<string, string>; isTty?: boolean } = {},
+) {
+  let out = ''
+  let err = ''
+  let code = 0
+  const token = person === undefined ? {} : { PENSTOCK_TOKEN: await server.token(person) }
+  await runCli(args, {
+    env: { PENSTOCK_DATA: dir, PENSTOCK_URL: server.url, ...token, ...more.env },
+    terminal: {
+      out: (text) => {
+        out += text
+      },
+      err: (text) => {
+        err += text
+      },
+      exit: (value) => {
+        code = value
+      },
+    },
+    isTty: more.isTty ?? false,
+    raw: (bytes) => {
+      out += Buffer.from(bytes).toString()
+    },
+    now: Date.now,
+  })
+  return { out, err, code }
+}
+
+async function finished(outcome: 'succeeded' | 'failed' | 'errored' | 'canceled') {
+  const run = await server.run()
+  await server.store.runs.setPlan(run.id, PLAN)
+  const job = { stage: 'test', job: 'unit', attempt: 1 }
+  await server.store.events.append(run.id, 'all', [
+    { type: 'run.started.v1', try: 1 },
+    { type: 'stage.started.v1', stage: 'test', attempt: 1 },
+    { type: 'job.started.v1', ...job },
+    { type: 'step.started.v1', ...job, step: 0, name: 'install' },
+    { type: 'step.finished.v1', ...job, step: 0, name: 'install', outcome: 'succeeded', exitCode: 0 },
+    { type: 'job.finished.v1', ...job, outcome },
+    { type: 'stage.finished.v1', stage: 'test', attempt: 1, outcome },
+    { type: 'run.finished.v1', try: 1, outcome },
+  ])
+  const key = { run: run.id, ...job, step: 0 }
+  const bytes = Buffer.from('hello \u202e\u001b[31mred\u001b[0m \u001b]8;;x\n')
+  await server.logs.append(key, { at: 0, rawEnd: 30, secretsVersion: 'v', bytes })
+  await server.logs.finish(key, { rawBytes: 30, proof: { kind: 'complete' } })
+  return run
+}
+
+describe('the command line', () => {
+  test('lists runs, as a table and as JSON', async () => {
+    const run = await finished('succeeded')
+
+    const table = await cli('eve', ['run', 'list'])
+    const json = await cli('eve', ['run', 'list', '--json'])
+
+    expect(table.out).toMatch(/^RUN +REPOSITORY/)
+    expect(table.out).toMatch(new RegExp(`^${run.number} +acme/web +master`, 'm'))
+    expect(JSON.parse(json.out).runs[0].id).toBe(run.id)
+  })
+
+  test('shows one run with its attempts', async () => {
+    const run = await finished('failed')
+
+    const { out } = await cli('eve', ['run', 'view', String(run.number)])
+
+    expect(out).toContain('acme/web#1: failed')
+    expect(out).toMatch(/ {4}unit +#1 +failed/)
+  })
+
+  test.each([
+    ['succeeded', 0],
+    ['failed', 1],
+    ['errored', 2],
+    ['canceled', 3],
+  ] as const)('a followed run that %s ends with exit code %d', async (outcome, code) => {
+    const run = await finished(outcome)
+
+    const logs = await cli('eve', ['run', 'logs', String(run.number), '-f'])
+    const watch = await cli('eve', ['run', 'watch', run.id])
+
+    expect(logs.code).toBe(code)
+    expect(watch.code).toBe(code)
+    expect(watch.out).toContain(`run.finished try=1 outcome=${outcome}`)
+  })
+
+  test('gives a log as it is to a pipe, and harmless to a terminal', async () => {
+    const run = await finished('succeeded')
+    const args = ['run', 'logs', String(run.number), '--job', 'test/unit', '--step', 'install']
+
+    const pipe = await cli('eve', args)
+    const terminal = await cli('eve', args, { isTty: true })
+
+    expect(pipe.out).toBe('hello \u202e\u001b[31mred\u001b[0m \u001b]8;;x\n')
+    expect(terminal.out).toBe('hello \\u{202e}\u001b[31mred\u001b[0m \\u{1b}]8;;x\n')
+  })
+
+  test('puts the time before each line when asked', async () => {
+    const run = await finished('succeeded')
+
+    const { out } = await cli('eve', ['run', 'logs', String(run.number), '--timestamps'])
+
+    expect(out).toMatch(/^2026-01-31T12:00:00\.000Z hello/)
+  })
+
+  test('says what it cannot find, and ends with 2', async () => {
+    const run = await finished('succeeded')
+    const job = await cli('eve', ['run', 'logs', String(run.number), '--job', 'nobody'])
+
+    expect(job).toMatchObject({ code: 2, err: 'run 1 has no job "nobody"\n' })
+    expect((await cli('eve', ['run', 'view', '999'])).code).toBe(2)
+    expect((await cli('eve', ['run', 'view', 'x'])).code).toBe(2)
+    expect((await cli('eve', ['rnu'])).err).toContain('Did you mean run?')
+  })
+
+  test('ends with 4 when the token is wrong or gives no right to it', async () => {
+    const run = await finished('failed')
+
+    expect((await cli(undefined, ['run', 'list'], { env: { PENSTOCK_TOKEN: 'pst_wrong_token' } })).code).toBe(4)
+    expect((await cli('eve', ['run', 'retry', String(run.number)])).code).toBe(4)
+  })
+
+  test('finds the server in the data directory', async () => {
+    await writeFile(path.join(dir, 'cli.json'), JSON.stringify({ url: server.url, token: await server.token('eve') }))
+
+    expect((await cli(undefined, ['nodes', '--json'], { env: { PENSTOCK_URL: '' } })).out).toContain('"nodes"')
+  })
+
+  test('says how to name a server when it knows none', async () => {
+    const { code, err } = await cli(undefined, ['nodes'], { env: { PENSTOCK_URL: '' } })
+
+    expect(code).toBe(2)
+    expect(err).toContain('PENSTOCK_URL')
+  })
+
+  test('retries and cancels with the person and the reason on record', async () => {
+    const failed = await finished('failed')
+    const open = await server.run()
+
+    const retry = await cli('dev', ['run', 'retry', String(failed.number)])
+    const cancel = await cli('dev', ['run', 'cancel', String(open.number), '--reason', 'wrong branch'])
+
+    expect(retry.out).toContain('try 2')
+    expect(cancel.code).toBe(0)
+    expect((await server.store.runs.byNumber(open.number))?.cancel).toEqual({ by: 'dev', reason: 'wrong branch' })
+    expect((await cli('dev', ['run', 'cancel', String(open.number)])).code).toBe(2)
+  })
+
+  test('makes, lists and revokes tokens', async () => {
+    const made = await cli('ada', ['token', 'create', 'ben', '--days', '30', '--json'])
+    const { id, token } = JSON.parse(made.out) as { id: string; token: string }
+
+    expect(await server.store.people.personOf(token)).toBe('ben')
+    expect((await cli('ada', ['token', 'list'])).out).toContain(id)
+    expect((await cli('ada', ['token', 'create', 'ben', '--days', '366'])).code).toBe(2)
+    expect((await cli('ada', ['token', 'revoke', id])).code).toBe(0)
+    expect(await server.store.people.personOf(token)).toBeUndefined()
+  })
+
+  test('exports the audit as one JSON object a line', async () => {
+    await server.store.audit.record({ by: 'ada', channel: 'api', action: 'x', on: 'y' })
+
+    const { out } = await cli('ops', ['audit', 'export'])
+
+    const entries = out
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    expect(entries).toEqual([expect.objectContaining({ by: 'ada', action: 'x' })])
+  })
+
+  test('shows who holds what', async () => {
+    await server.store.leases.configure(server.config.pools)
+
+    expect((await cli('eve', ['pool', 'list'])).out).toMatch(/rig +rig-1 +free/)
+  })
+})
+
+const exec = promisify(execFile)
+
+describe('the hook of a plain repository', () => {
+  async function repository(): Promise<{ bare: string; work: string }> {
+    const bare = path.join(dir, "it's bare.git")
+    const work = path.join(dir, 'work')
+    await exec('git', ['init', '--quiet', '--bare', bare])
+    await exec('git', ['init', '--quiet', '-b', 'master', work])
+    await exec('git', ['-C', work, 'remote', 'add', 'origin', bare])
+    return { bare, work }
+  }
+
+  async function push(work: string, ref: string, title: string) {
+    const who = ['-c', 'user.name=Ada "the" L', '-c', 'user.email=ada@example.org']
+    await exec('git', ['-C', work, ...who, 'commit', '--quiet', '--allow-empty', '-m', title])
+    const env = { ...process.env, PENSTOCK_PUSHER: 'ben' }
+    return exec('git', ['-C', work, 'push', '--quiet', 'origin', `HEAD:${ref}`], { env })
+  }
+
+  const install = (bare: string, url = server.url) =>
+    cli(undefined, ['hook', 'install', bare, '--repository', 'acme/plain', '--url', url], {
+      env: { PENSTOCK_HOOK_SECRET: PLAIN_SECRET },
+    })
+
+  test('makes a run of each pushed branch, whatever its name and title hold', async () => {
+    const { bare, work } = await repository()
+    await install(bare)
+
+    const first = await push(work, 'refs/heads/master', 'Say "hello" \\ and\ttab é')
+    await push(work, 'refs/heads/x$(id)"`id`', 'second')
+
+    const runs = await server.store.runs.list({ limit: 10 })
+    expect(runs.map((run) => run.change.ref)).toEqual(['refs/heads/x$(id)"`id`', 'refs/heads/master'])
+    expect(runs[1]?.change).toMatchObject({
+      title: 'Say "hello" \\ andtab é',
+      author: 'Ada "the" L <ada@example.org>',
+      pusher: 'ben',
+    })
+    expect(first.stderr).toContain('penstock: run acme/plain#1')
+  })
+
+  test('keeps the secret out of the repository’s readable files', async () => {
+    const { bare } = await repository()
+    await install(bare)
+
+    expect((await stat(path.join(bare, 'hooks/penstock/inner'))).mode & 0o777).toBe(0o600)
+    expect(spawnSync('grep', ['-r', PLAIN_SECRET, bare]).status).toBe(1)
+  })
+
+  test('never breaks a push, and tells the pusher what went wrong', async () => {
+    const { bare, work } = await repository()
+    await install(bare, 'http://127.0.0.1:9')
+
+    const { stderr } = await push(work, 'refs/heads/master', 'one')
+
+    expect(stderr).toContain('penstock: no run is started')
+    expect((await exec('git', ['-C', bare, 'rev-parse', 'refs/heads/master'])).stdout).toMatch(/^[0-9a-f]{40}/)
+  })
+
+  test('does not replace somebody else’s hook unless told to', async () => {
+    const { bare } = await repository()
+    await writeFile(path.join(bare, 'hooks/post-receive'), '#!/bin/sh\n')
+
+    expect(await install(bare)).toMatchObject({ code: 2, err: expect.stringContaining('--force') })
+  })
+})
+
+test('text of strangers shows its control and direction characters', () => {
+  expect(visible('main\u202e\u001b[2J\n')).toBe('main\\u{202e}\\u{1b}[2J\\u{a}')
+  expect(visibleLog('a\r\nb\rc\bd')).toBe('a\nb\\u{d}c\\u{8}d')
+})
