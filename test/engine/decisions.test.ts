@@ -58,7 +58,7 @@ describe('how a container ended', () => {
     })
   })
   test('killed before the daemon went away: as it ended', () => {
-    const before = { ...state, FinishedAt: '2026-01-01T10:04:00.000Z' }
+    const before = { ...state, FinishedAt: '2026-01-01T10:02:00.000Z' }
     expect(toContainerEnd({ state: before, journal: running, stoppedByUs: false, daemonStart: restart })).toEqual({
       kind: 'exited',
       code: 137,
@@ -100,6 +100,15 @@ describe('how a container ended', () => {
     const done = parseJournal(`wait .\nopen .\nstart 0 .\nend 0 0 0 1 1 ${SHA} - .\nfinish .\n`)
     expect(toContainerEnd({ state, journal: done, stoppedByUs: false, daemonStart: restart })).toMatchObject({
       kind: 'exited',
+    })
+  })
+  test('ended before its gate was opened: lost, because nothing of the user ran', () => {
+    const early = { ...state, ExitCode: 127 }
+    expect(
+      toContainerEnd({ state: early, journal: parseJournal('wait .\n'), stoppedByUs: false, daemonStart: undefined }),
+    ).toEqual({
+      kind: 'lost',
+      reason: 'the container ended with exit code 127 before its first step',
     })
   })
   test('a container that could not start is lost, and says why', () => {

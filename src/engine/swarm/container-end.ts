@@ -17,6 +17,8 @@ export interface ContainerFacts {
 }
 
 const SIGKILLED = 137
+/** A daemon that comes back ends what it finds before it makes its network, by which we know its start: 10 s and more. */
+const RESTORE_MS = 60_000
 
 /** The wrapper has been there: a container existed. */
 export function createdBy(journal: Journal | undefined): boolean {
@@ -37,9 +39,10 @@ export function toContainerEnd({ state, journal, stoppedByUs, daemonStart }: Con
   // A wrapper that finished its steps wrote down how they ended, whatever ended the container afterwards.
   const finishedItself = journal?.finished === true && !terminated
   if (finishedItself || state.OOMKilled) return { kind: 'exited', code: state.ExitCode, memoryKill: state.OOMKilled }
-  if (daemonStart !== undefined && (terminated || state.ExitCode === SIGKILLED)) {
+  const neverOpened = journal?.gate !== 'open'
+  if (daemonStart !== undefined && (terminated || neverOpened || state.ExitCode === SIGKILLED)) {
     // A daemon that comes back ends what it finds running: SIGTERM, 10 s, SIGKILL.
-    if (Date.parse(state.StartedAt) < daemonStart && Date.parse(state.FinishedAt) >= daemonStart) {
+    if (Date.parse(state.StartedAt) < daemonStart && Date.parse(state.FinishedAt) >= daemonStart - RESTORE_MS) {
       const at = new Date(daemonStart).toISOString()
       return {
         kind: 'lost',
@@ -54,5 +57,8 @@ export function toContainerEnd({ state, journal, stoppedByUs, daemonStart }: Con
         'the container was told to stop (SIGTERM) by something other than Penstock: Docker shutting down, or a person',
     }
   }
+  // Nothing of the user's ran yet.
+  if (neverOpened)
+    return { kind: 'lost', reason: `the container ended with exit code ${state.ExitCode} before its first step` }
   return { kind: 'exited', code: state.ExitCode, memoryKill: state.OOMKilled }
 }
