@@ -4,12 +4,12 @@ import { createControlActivities } from '../activities/control.ts'
 import { loadConfig } from '../src/config/load.ts'
 import { createSwarmDeployer } from '../src/deploy/swarm.ts'
 import { connectDocker, createCluster } from '../src/engine/index.ts'
+import { createForge } from '../src/forge/index.ts'
 import { createMirrors } from '../src/git/mirrors.ts'
 import { CONTROL_QUEUE } from '../src/core/ids.ts'
 import { openStore } from '../src/store/open-store.ts'
 import { createDispatcher } from '../src/temporal/dispatcher.ts'
 import { createReconciler } from '../src/temporal/reconcile.ts'
-import { createForges } from './forges.ts'
 import { everyNow } from './loop.ts'
 import { announceReady, createLog, databaseUrl, onShutdown } from './process.ts'
 import { runWorker } from './run-worker.ts'
@@ -32,7 +32,6 @@ async function main(): Promise<void> {
   const { instance } = config
   const cluster = createCluster({ docker, instance, log })
   const mirrors = createMirrors({ dir: join(config.dataDir, 'mirrors') })
-  const forges = createForges(mirrors)
   await store.leases.configure(config.pools)
 
   const connection = Connection.lazy({ address })
@@ -76,7 +75,7 @@ async function main(): Promise<void> {
     store,
     cluster,
     mirrors,
-    forges,
+    forges: (repository) => createForge(repository, mirrors),
     deployer: createSwarmDeployer({ docker, instance }),
     log,
     clock: Date.now,

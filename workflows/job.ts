@@ -27,6 +27,12 @@ import { granted } from './messages.ts'
 
 const quick = proxyLocalActivities<ControlActivities>({ startToCloseTimeout: '30 s' })
 
+/** Docker is asked: what it cannot do after these tries makes the job errored. */
+const starting = proxyLocalActivities<ControlActivities>({
+  startToCloseTimeout: '1 min',
+  retry: { maximumAttempts: 5, initialInterval: '500 ms' },
+})
+
 /** Asked again by itself, in case the wake-up was lost. */
 const POOL_RETRY = '30 s'
 /** No worker of that node takes the work within this time: the job is errored, naming the node. */
@@ -67,8 +73,8 @@ async function attempt(input: JobInput, wakeUps: () => number): Promise<JobResul
   for (const [segment, content] of job.segments.entries()) {
     const start =
       placement.kind === 'placed'
-        ? await quick.startSegment({ ...input, segment, node: placement.node })
-        : await quick.startJob(input)
+        ? await starting.startSegment({ ...input, segment, node: placement.node })
+        : await starting.startJob(input)
     if (start.kind === 'ended')
       return { outcome: start.outcome, lost: false, ...(start.reason ? { reason: start.reason } : {}) }
     if (start.kind === 'refused') return { outcome: start.outcome, reason: start.reason, lost: false }
