@@ -6,7 +6,8 @@ export function visible(text: string): string {
   return text.replace(/[\p{Cc}\p{Bidi_Control}\u2028\u2029\u{e0000}-\u{e007f}]/gu, escaped)
 }
 
-const COLOR = /(\u001b\[[0-9;]{0,30}m)/
+const ESCAPE = '\u001b'
+const COLOR = new RegExp(`(${ESCAPE}\\[[0-9;]{0,30}m)`)
 
 /** A piece of a log for a terminal: newlines, tabs and colors act, everything else shows. */
 export function visibleLog(text: string): string {

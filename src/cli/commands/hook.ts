@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { Command } from 'commander'
 import { type Context, command, printJson } from '../context.ts'
@@ -31,10 +31,11 @@ export function hookCommand(context: Context): Command {
   )
 }
 
-function install(context: Context, where: string, options: Options): void {
-  const refuse = (why: string): void => {
+function install(context: Context, where: string, options: Options): undefined {
+  const refuse = (why: string): undefined => {
     context.terminal.err(`${why}\n`)
     context.terminal.exit(EXIT_USAGE)
+    return undefined
   }
   const dir = [where, path.join(where, '.git')].find(
     (one) => existsSync(path.join(one, 'HEAD')) && existsSync(path.join(one, 'objects')),
@@ -62,7 +63,6 @@ function install(context: Context, where: string, options: Options): void {
   writeFileSync(hook, postReceive({ url: options.url.replace(/\/+$/, ''), repository: options.repository }), {
     mode: 0o755,
   })
-  statSync(hook)
 
   const absent = ['curl', 'openssl'].filter((tool) => spawnSync('sh', ['-c', `command -v ${tool}`]).status !== 0)
   if (absent.length > 0)
