@@ -120,6 +120,37 @@ describe('the log pump', () => {
     expect(losses).toBeGreaterThan(3)
   })
 
+  it('has one append on its way, and reads and masks the next meanwhile', async () => {
+    print('0123456789'.repeat(6))
+    let onTheWay = 0
+    let most = 0
+    let readMeanwhile = 0
+    const pump = pumpOn(
+      {
+        appendLog: async (key, append) => {
+          most = Math.max(most, ++onTheWay)
+          // Answered once everything else that can go on has gone on.
+          await new Promise((resolve) => setImmediate(resolve))
+          onTheWay--
+          return store.append(key, append)
+        },
+      },
+      {
+        pieceBytes: 10,
+        read: async (offset, limit) => {
+          if (onTheWay > 0) readMeanwhile++
+          return Buffer.from(raw.subarray(offset, offset + limit))
+        },
+      },
+    )
+
+    await pump.finish(endOf(raw))
+
+    expect(most).toBe(1)
+    expect(readMeanwhile).toBeGreaterThan(3)
+    expect(await stored()).toBe('0123456789'.repeat(6))
+  })
+
   it('goes on where another worker brought the log meanwhile', async () => {
     const one = pumpOn()
     const two = pumpOn()

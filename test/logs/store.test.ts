@@ -71,6 +71,23 @@ describe('the log store', () => {
     expect(await textOf(store.read(KEY, { start: 900 }))).toBe('')
   })
 
+  it('counts lines whatever they hold and wherever the bytes lie in memory', async () => {
+    const text = Buffer.from('\n\x0b\n\x8a\n\n\n\n\n\x00\n\xff\n\x09\n\x1a\n', 'latin1')
+    const room = Buffer.alloc(64)
+    let at = 0
+    let lines = 0
+    for (let start = 0; start < 4; start++) {
+      for (let end = 0; end <= text.length; end++) {
+        text.copy(room, start)
+        const bytes = room.subarray(start, start + end)
+        lines += bytes.toString('latin1').split('\n').length - 1
+        at = (await store.append(KEY, { at, rawEnd: at + end, secretsVersion: 'v1', bytes })).stored
+      }
+    }
+
+    expect(await store.state(KEY)).toMatchObject({ lines, stored: at })
+  })
+
   it('refuses an append that does not follow its end, and says where it stands', async () => {
     const append = { at: 0, rawEnd: 4, secretsVersion: 'v1', bytes: Buffer.from('one\n') }
     await store.append(KEY, append)
@@ -97,7 +114,7 @@ describe('the log store', () => {
       await write('one\n')
       await store.close()
       const path = logPath(dir, KEY)
-      await appendFile(`${path}.log`, 'torn')
+      await appendFile(`${path}.log`, 'torn in the middle')
       if (what === 'half a record') await appendFile(`${path}.idx`, (await readFile(`${path}.idx`)).subarray(0, 20))
       if (what.endsWith('checksum')) {
         const record = await readFile(`${path}.idx`)
@@ -126,6 +143,19 @@ describe('the log store', () => {
     const state = await store.state(KEY)
     expect(state).toMatchObject({ stored: 4, finished: true })
     expect(state.end?.proof).toMatchObject({ kind: 'gap', missingBytes: 4 })
+  })
+
+  it('does not come back to a record that it gave up, once newer bytes are there', async () => {
+    for (const text of ['one\n', 'two\n', 'three\n']) await write(text)
+    await store.close()
+    await truncate(`${logPath(dir, KEY)}.log`, 4)
+    store = open()
+    await write('something longer than both\n')
+    await store.close()
+
+    store = open()
+
+    expect(await textOf(store.read(KEY))).toBe('one\nsomething longer than both\n')
   })
 
   it('has after SIGKILL every append that was answered, each once, and takes the next', async () => {
