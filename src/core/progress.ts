@@ -22,14 +22,19 @@ export interface JobProgress {
 
 export const NO_PROGRESS: Progress = { stages: {}, deliverables: [] }
 
+/** Names come from a spec, where `constructor` is as good as any: only what was put into a record counts. */
+function own<T>(record: Readonly<Record<string, T>> | undefined, name: string): T | undefined {
+  return record !== undefined && Object.hasOwn(record, name) ? record[name] : undefined
+}
+
 /** Whether an earlier try's success of this stage stands. */
 export function isStageDone(progress: Progress, stage: Stage): boolean {
-  return progress.stages[stage.name]?.outcome === 'succeeded'
+  return own(progress.stages, stage.name)?.outcome === 'succeeded'
 }
 
 /** Whether an earlier try's success of this job stands, though its stage has to run again. */
 export function isJobDone(progress: Progress, stage: string, job: string): boolean {
-  return progress.stages[stage]?.jobs[job]?.outcome === 'succeeded'
+  return own(own(progress.stages, stage)?.jobs, job)?.outcome === 'succeeded'
 }
 
 /** The number of the next attempt of a job or stage: from 1. */
@@ -50,18 +55,18 @@ export function readyJobs(
 ): readonly Job[] {
   return jobs.filter(
     (job) =>
-      ended[job.name] === undefined &&
+      own(ended, job.name) === undefined &&
       !running.has(job.name) &&
-      job.needs.every((needed) => ended[needed] === 'succeeded'),
+      job.needs.every((needed) => own(ended, needed) === 'succeeded'),
   )
 }
 
 /** Jobs that can never start, because something they need ended otherwise than succeeded: they are skipped. */
 export function unreachableJobs(jobs: readonly Job[], ended: Readonly<Record<string, Outcome>>): readonly Job[] {
   return jobs.filter((job) => {
-    if (ended[job.name] !== undefined) return false
+    if (own(ended, job.name) !== undefined) return false
     return job.needs.some((needed) => {
-      const outcome = ended[needed]
+      const outcome = own(ended, needed)
       return outcome !== undefined && outcome !== 'succeeded'
     })
   })
