@@ -1,8 +1,10 @@
 import { existsSync, rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type Docker from 'dockerode'
+import { z } from 'zod'
 import { LABELS } from '../core/ids.ts'
 import { connectDocker, isConflict, isNotFound } from '../engine/docker.ts'
+import { workerLabel } from '../engine/swarm/service-spec.ts'
 import { answers, DEFAULT_SOCKET, ownDaemon, stopOrphanedContainerd, swarmState } from './docker.ts'
 import { instanceOf, isDataDir, type Say } from './files.ts'
 import { lockHolder } from './lock.ts'
@@ -111,7 +113,8 @@ async function clearEngine(docker: Docker, instance: string, say: Say): Promise<
   for (const volume of (await docker.listVolumes({ filters: JSON.stringify(filters) })).Volumes ?? []) {
     await removed('volume', volume.Name, () => untilUnused(() => docker.getVolume(volume.Name).remove()))
   }
-  await removeImages(docker, instance, say)
+  const neighbor = await hasNeighbor(docker, instance)
+  await removeImages(docker, instance, neighbor, say)
   if (swarm === 'ours') {
     const others = await docker.listServices()
     if (others.length > 0) say('the Swarm stays, because there are services in it that Penstock did not make')
@@ -120,7 +123,36 @@ async function clearEngine(docker: Docker, instance: string, say: Say): Promise<
       say('left the Swarm')
     }
   }
+  if (manager) await forgetWorkers(docker, instance)
   return (await docker.listContainers({ all: true })).length > 0
+}
+
+/** Nodes are labelled while a worker of ours lives on them; a Swarm that stays must not remember us. */
+async function forgetWorkers(docker: Docker, instance: string): Promise<void> {
+  if ((await swarmState(docker, instance)) === 'none') return
+  const label = workerLabel(instance)
+  for (const { ID } of await docker.listNodes()) {
+    const node: unknown = await docker.getNode(ID).inspect()
+    const { Version, Spec } = SwarmNode.parse(node)
+    if (Spec.Labels?.[label] === undefined) continue
+    const { [label]: _, ...labels } = Spec.Labels
+    await docker.getNode(ID).update({ ...Spec, Labels: labels, version: Version.Index })
+  }
+}
+
+const SwarmNode = z.object({
+  Version: z.object({ Index: z.number() }),
+  Spec: z.looseObject({ Labels: z.record(z.string(), z.string()).optional() }),
+})
+
+/** Whether another installation has anything in this engine: then images that belong to no one instance stay. */
+async function hasNeighbor(docker: Docker, instance: string): Promise<boolean> {
+  const filters = { label: [LABELS.instance] }
+  const labels = [
+    ...(await docker.listContainers({ all: true, filters })).map((one) => one.Labels),
+    ...(await docker.listVolumes({ filters: JSON.stringify(filters) })).Volumes.map((one) => one.Labels),
+  ]
+  return labels.some((one) => one[LABELS.instance] !== instance)
 }
 
 const UNUSED_LIMIT_MS = 30_000
@@ -140,10 +172,10 @@ async function untilUnused(remove: () => Promise<unknown>): Promise<void> {
   }
 }
 
-async function removeImages(docker: Docker, instance: string, say: Say): Promise<void> {
+async function removeImages(docker: Docker, instance: string, neighbor: boolean, say: Say): Promise<void> {
   const images = async () =>
-    (await docker.listImages({ all: false, filters: JSON.stringify({ label: [LABELS.image] }) })).filter(({ Labels }) =>
-      [undefined, instance].includes(Labels?.[LABELS.instance]),
+    (await docker.listImages({ all: false, filters: JSON.stringify({ label: [LABELS.image] }) })).filter(
+      ({ Labels }) => Labels?.[LABELS.instance] === instance || (!neighbor && Labels?.[LABELS.instance] === undefined),
     )
   // An image that others were built from goes only after them, so rounds are made while any goes.
   for (let progress = true; progress; ) {

@@ -135,10 +135,14 @@ describe.skipIf(!canStart)('an engine of our own (needs root and dockerd)', { ti
     expect(existsSync(dataDir)).toBe(false)
     expect(await isAlive(daemon)).toBe(true)
 
+    expect(said).not.toContain(`removed image ${BASE_IMAGES.python}`)
+
     await guest.remove({ force: true })
+    await docker.getVolume('others').remove()
     await down()
 
     expect(await isAlive(daemon)).toBe(false)
+    expect(said).toContain(`removed image ${BASE_IMAGES.python}`)
     expect(said).toContain(`stopped dockerd (process ${daemon.pid})`)
   })
 
