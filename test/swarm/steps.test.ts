@@ -187,6 +187,17 @@ test('a background process that keeps the output open neither holds up the job n
   expect(String(logs[2])).toContain('\nsurvived\n')
 })
 
+test('a step without background processes leaves no process behind', async () => {
+  const { logs } = await runJob(aJob(image, [aStep('seq 1000'), aStep('seq 1000'), aStep('ps -o args')]))
+
+  const helpers = String(logs[2])
+    .split('\n')
+    .filter((line) => /\b(wc|dd|wrapper\.sh)\b/.test(line))
+  // The wrapper, the logger of this step, and its copier.
+  expect(helpers.filter((line) => line.includes(' wc'))).toEqual([])
+  expect(helpers.filter((line) => line.includes(' dd'))).toHaveLength(1)
+})
+
 test('a full disk keeps the exit code, and the record says that output was lost', async () => {
   const key = newKey()
   await engine.node.prepareVolumes(key, 0)
@@ -364,7 +375,7 @@ test("jobs of different runs cannot reach each other's ports; jobs of one run ca
 
 test.each([
   ['replaced by a link', 'ln -sf /etc/passwd /.penstock/control/log.0'],
-  ['replaced by another file', 'rm /.penstock/control/log.0; echo other > /.penstock/control/log.0'],
+  ['replaced by another file', 'cd /.penstock/control; seq 1000 > other; mv other log.0'],
   ['shortened', 'truncate -s 3 /.penstock/control/log.0'],
   ['replaced by a pipe that blocks', 'rm /.penstock/control/log.0; mknod /.penstock/control/log.0 p'],
 ])('a log that is %s is called tampered, and nothing of another file is read', async (_how, command) => {

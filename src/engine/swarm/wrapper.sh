@@ -159,7 +159,11 @@ while [ "$i" -lt "$count" ]; do
   exec 9<>"$C/logger-error"
   echo "start $n ." >&3
   echo "                        " 1<>"$C/logger"
-  log_pipe 3<&- 6>&- 8<&- </dev/null >/dev/null 2>&1 &
+  # With `exec`, because a redirection of a function keeps a copy of what it replaces: the pipe would never end.
+  {
+    exec 3<&- 6>&- 8<&- </dev/null >/dev/null 2>&1
+    log_pipe
+  } &
   log_pid=$!
   if [ -n "$shell" ]; then
     "$B" setsid "$shell" "$C/step.$n" </dev/null >&6 2>&6 3<&- 5<&- 6>&- 7>&- 8<&- 9>&- &
