@@ -6,7 +6,7 @@ import { ApplicationFailure, CancelledFailure, Context } from '@temporalio/activ
 import type { Logger } from 'pino'
 import { type JobKey, jobId } from '../src/core/ids.ts'
 import type { Outcome } from '../src/core/outcome.ts'
-import type { NodeActivities, SegmentInput, SegmentResult } from '../src/core/run-contract.ts'
+import type { Collected, NodeActivities, SegmentInput, SegmentResult } from '../src/core/run-contract.ts'
 import { BuildFailed, type ImageBuilder } from '../src/deliverables/image.ts'
 import { type ContainerEnd, EngineRefused, type NodeEngine, type SegmentState, type StepEnd } from '../src/engine/types.ts'
 import type { Mirrors, Source } from '../src/git/mirrors.ts'
@@ -35,6 +35,7 @@ const CONTAINER_LOOK_MS = 1_000
 const CHANGE_WAIT_MS = 250
 /** From SIGTERM to SIGKILL for canceled and timed-out steps. */
 const GRACE_SECONDS = 10
+const DELIVERED_LIMITS = { files: 100, bytes: 100 * 1024 * 1024 } as const
 const REPORT_LIMITS = { files: 100, bytes: 20 * 1024 * 1024 } as const
 
 /** The activities of a node's own queue. Any of them may be begun anew by another worker process at any moment. */
@@ -127,7 +128,22 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
       if (seen?.kind === 'exited' && seen.memoryKill) log.warn({ job: jobId(key) }, 'a process met the memory limit')
     }
     if (input.junit.length > 0 && (input.last || verdict.outcome !== 'succeeded')) await readReports(input)
-    return { kind: 'ended', lost: verdict.lost ?? false, ...withoutLost(verdict) }
+    const collected = input.last && verdict.outcome === 'succeeded' && input.collect ? await collect(input, input.collect) : undefined
+    return { kind: 'ended', lost: verdict.lost ?? false, ...withoutLost(verdict), ...(collected ? { collected } : {}) }
+  }
+
+  /** Keeps what the job delivers, file by file, and the list of them. */
+  async function collect({ key, segment }: SegmentInput, pattern: string): Promise<Collected | undefined> {
+    await engine.stop(key, segment, 0)
+    const lines: string[] = []
+    const paths: string[] = []
+    for (const { path, bytes } of await engine.readWorkspaceFiles(key, [pattern], DELIVERED_LIMITS)) {
+      const digest = await server.artifact(bytes)
+      lines.push(`${digest.slice('sha256:'.length)}  ${path}\n`)
+      paths.push(path)
+    }
+    if (paths.length === 0) return undefined
+    return { digest: await server.artifact(Buffer.from(lines.sort().join(''))), paths: paths.sort() }
   }
 
   async function readReports({ key, segment, junit }: SegmentInput): Promise<void> {

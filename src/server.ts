@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import type { Express } from 'express'
 import { announceReady, createLog, databaseUrl, onShutdown } from '../worker/process.ts'
 import { createApp } from './api/app.ts'
+import { createArtifactStore } from './artifacts/store.ts'
 import { ConfigInvalid, loadConfig } from './config/load.ts'
 import { branchName } from './core/change.ts'
 import { createMirrors, type Mirrors } from './git/mirrors.ts'
@@ -26,6 +27,7 @@ async function main(): Promise<void> {
     config,
     store,
     logs,
+    artifacts: createArtifactStore({ dir: join(config.dataDir, 'artifacts') }),
     log,
     clock: Date.now,
     headOf: async (repo, ref) => {

@@ -50,7 +50,9 @@ function importsOf(file: string): Import[] {
   const found: Import[] = []
   const visit = (node: ts.Node): void => {
     if ((ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) && node.moduleSpecifier) {
-      const typeOnly = ts.isImportDeclaration(node) ? node.importClause?.phaseModifier === ts.SyntaxKind.TypeKeyword : node.isTypeOnly
+      const typeOnly = ts.isImportDeclaration(node)
+        ? node.importClause?.phaseModifier === ts.SyntaxKind.TypeKeyword
+        : node.isTypeOnly
       found.push({ from: (node.moduleSpecifier as ts.StringLiteral).text, typeOnly })
     } else if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
       const [name] = node.arguments
@@ -82,7 +84,10 @@ function violations(file: string, rules: ReadonlyMap<string, Rule>): string[] {
     }
     const isBuiltin = from.startsWith('node:') || builtinModules.includes(from)
     if (isBuiltin) return PURE.includes(part) ? refuse(from) : []
-    const name = from.split('/').slice(0, from.startsWith('@') ? 2 : 1).join('/')
+    const name = from
+      .split('/')
+      .slice(0, from.startsWith('@') ? 2 : 1)
+      .join('/')
     return rule.packages.includes('any') || rule.packages.includes(name) ? [] : refuse(name)
   })
 }
@@ -102,7 +107,10 @@ describe('the architecture', () => {
   it('sees a planted violation', () => {
     const dir = mkdtempSync(join(ROOT, 'src/core/planted-'))
     const file = join(dir, 'x.ts')
-    writeFileSync(file, "import { readFileSync } from 'node:fs'\nimport { openStore } from '../../store/open-store.ts'\n")
+    writeFileSync(
+      file,
+      "import { readFileSync } from 'node:fs'\nimport { openStore } from '../../store/open-store.ts'\n",
+    )
     try {
       expect(violations(file, rules)).toHaveLength(2)
     } finally {

@@ -96,11 +96,13 @@ async function attempt(input: JobInput, wakeUps: () => number): Promise<JobResul
       memoryLimit: job.resources.memory.limit,
       junit: job.reports.junit,
       last: segment === job.segments.length - 1,
+      ...(input.collect === undefined ? {} : { collect: input.collect }),
     })
     if (result.outcome !== 'succeeded') return { ...result, node: place.node }
+    if (segment === job.segments.length - 1) return { ...result, node: place.node }
     firstStep += content.steps.length
   }
-  return { outcome: 'succeeded', lost: false, ...(placement.kind === 'placed' ? { node: placement.node } : {}) }
+  return { outcome: 'succeeded', lost: false }
 }
 
 async function leasePools(

@@ -219,10 +219,16 @@ function createRun(input: RunInput, begun: Begun) {
     return { outcome, ...(reasons.length > 0 && outcome !== 'succeeded' ? { reason: reasons.join('; ') } : {}) }
   }
 
-  async function runJob(ready: Ready, stage: string, job: Job, environment?: string): Promise<JobResult> {
+  async function runJob(
+    ready: Ready,
+    stage: string,
+    job: Job,
+    environment?: string,
+    collect?: string,
+  ): Promise<JobResult> {
     let attempt = nextAttempt(ready.progress.stages[stage]?.jobs[job.name])
     for (let lostAttempts = 1; ; lostAttempts++, attempt++) {
-      const result = await runAttempt(ready, stage, job, attempt, environment)
+      const result = await runAttempt(ready, stage, job, attempt, environment, collect)
       if (!result.lost || job.onLost !== 'retry' || lostAttempts >= MOST_LOST_ATTEMPTS) return result
       log.warn('the attempt was lost and is run again', { run, stage, job: job.name, attempt, reason: result.reason })
     }
@@ -234,6 +240,7 @@ function createRun(input: RunInput, begun: Begun) {
     job: Job,
     attempt: number,
     environment?: string,
+    collect?: string,
   ): Promise<JobResult> {
     const key = { run, stage, job: job.name, attempt }
     const jobInput: JobInput = {
@@ -243,6 +250,7 @@ function createRun(input: RunInput, begun: Begun) {
       context: ready.context,
       deliverables,
       ...(environment === undefined ? {} : { environment }),
+      ...(collect === undefined ? {} : { collect }),
     }
     let result: JobResult | undefined
     try {
@@ -322,7 +330,22 @@ function createRun(input: RunInput, begun: Begun) {
     stage: string,
     one: Extract<DeliverablePlan, { kind: 'package' }>,
   ): Promise<Ended> {
-    return runJobs(ready, stage, [one.job], undefined)
+    const { outcome, reason, collected } = await runJob(ready, stage, one.job, undefined, one.files)
+    if (outcome !== 'succeeded') return { outcome, ...(reason ? { reason } : {}) }
+    if (!collected) return { outcome: 'failed', reason: `no file of the workspace matches ${one.files}` }
+    await recordBuilt({
+      name: one.name,
+      kind: 'package',
+      digest: collected.digest,
+      reference: collected.paths.join(' '),
+    })
+    return { outcome }
+  }
+
+  async function recordBuilt(deliverable: Deliverable): Promise<void> {
+    deliverables = [...deliverables, deliverable]
+    const { name } = deliverable
+    await quick.append({ run, key: `${name}:built`, events: [{ type: 'deliverable.built.v1', ...deliverable }] })
   }
 
   async function buildImage(
@@ -351,15 +374,7 @@ function createRun(input: RunInput, begun: Begun) {
     const { commit } = ready.context.change
     const built = await builder.buildImage({ key, repo, commit, name, context, dockerfile, ...(to ? { to } : {}) })
     const { deliverable, outcome, reason } = built
-    if (deliverable) {
-      deliverables = [...deliverables, deliverable]
-      const { digest, reference } = deliverable
-      await quick.append({
-        run,
-        key: `${one.name}:built`,
-        events: [{ type: 'deliverable.built.v1', name: one.name, digest, reference }],
-      })
-    }
+    if (deliverable) await recordBuilt(deliverable)
     await quick.endJob({ key, outcome, ...(reason ? { reason } : {}) })
     return { outcome, ...(reason ? { reason } : {}) }
   }

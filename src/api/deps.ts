@@ -1,5 +1,6 @@
 import type { Express } from 'express'
 import type { Logger } from 'pino'
+import type { ArtifactStore } from '../artifacts/store.ts'
 import type { Config } from '../config/types.ts'
 import type { LogStore } from '../logs/store.ts'
 import type { Store, TestCase } from '../store/types.ts'
@@ -8,6 +9,7 @@ export interface ApiDeps {
   readonly config: Config
   readonly store: Store
   readonly logs: LogStore
+  readonly artifacts: ArtifactStore
   readonly log: Logger
   /** Milliseconds since 1970. */
   readonly clock: () => number

@@ -32,6 +32,8 @@ const JOB_QUERY = { run: 'run id', stage: 'stage', job: 'job', attempt: 'attempt
 const LOG_QUERY = { ...JOB_QUERY, step: 'index of the step, from 0' } as const
 
 /** What a node's worker asks for; nothing else is there for it. */
+const MAX_ARTIFACT = 100 * 1024 * 1024
+
 export function internalRoutes(deps: ApiDeps): readonly Route[] {
   const { config, store, logs } = deps
   const route = (one: Omit<Route, 'permission'>): Route => ({
@@ -173,6 +175,15 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
     }),
     route({
       method: 'POST',
+      path: '/artifacts',
+      summary: 'Keeps a file by its content; answers its digest.',
+      body: { kind: 'bytes', max: MAX_ARTIFACT },
+      async handle({ bytes }) {
+        return json({ digest: await deps.artifacts.put(bytes) })
+      },
+    }),
+    route({
+      method: 'POST',
       path: '/leases',
       summary: 'Extends the leases of a job; `held: false` when it has lost them.',
       query: JOB_QUERY,
@@ -193,6 +204,8 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
 /** Only what the job's own definition in the plan names: another job's secret is not this worker's business. */
 function namesOfSecrets(run: RunDetail, key: JobKey): readonly string[] {
   const stage = run.plan?.stages.find((one) => one.name === key.stage)
+  // The build of an image meets no secret.
+  if (stage?.kind === 'deliver' && stage.deliverables.some((one) => one.kind === 'image' && one.name === key.job)) return []
   const job = stage && stageJobs(stage).find((one) => one.name === key.job)
   if (job === undefined) throw notFound()
   return [...new Set(job.secrets.map((secret) => secret.name))].sort()

@@ -54,6 +54,8 @@ export interface JobInput {
   readonly context: RunContext
   /** The environment that the stage exercises or deploys to. */
   readonly environment?: string
+  /** Files of the workspace to keep as what the job delivers: a glob. */
+  readonly collect?: string
   readonly deliverables: readonly Deliverable[]
 }
 
@@ -64,6 +66,13 @@ export interface JobResult {
   readonly lost: boolean
   /** Node the attempt was on. */
   readonly node?: string
+  readonly collected?: Collected
+}
+
+/** What a job delivers: `digest` is that of a list of its files in the format of `sha256sum`, kept as an artifact, too. */
+export interface Collected {
+  readonly digest: string
+  readonly paths: readonly string[]
 }
 
 export type JobStart =
@@ -91,12 +100,19 @@ export interface SegmentInput {
   readonly timeoutSeconds: number
   readonly memoryLimit: number
   readonly junit: readonly string[]
+  readonly collect?: string
   /** Last segment of the job: reports are read after it. */
   readonly last: boolean
 }
 
 export type SegmentResult =
-  | { readonly kind: 'ended'; readonly outcome: Outcome; readonly reason?: string; readonly lost: boolean }
+  | {
+      readonly kind: 'ended'
+      readonly outcome: Outcome
+      readonly reason?: string
+      readonly lost: boolean
+      readonly collected?: Collected
+    }
   /** The container has not come to its gate yet; ask where its task is and call again. */
   | { readonly kind: 'not_started' }
 

@@ -62,7 +62,7 @@ async function install() {
   if (!existsSync(stamp) && existsSync(record) && statSync(record).mtimeMs >= statSync(lock).mtimeMs) return 0
   say('installing packages (npm ci)')
   const npm = process.env.npm_execpath
-  const args = ['ci', '--no-audit', '--no-fund']
+  const args = ['ci', '--no-audit', '--no-fund', '--loglevel=error']
   // Inherited from `npm run`, these settings would make the inner npm think it runs in another place.
   const env = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !/^npm_(config_|package_|lifecycle_)/.test(name)),

@@ -94,6 +94,9 @@ export function createServerClient({ url, token, patienceMs = PATIENCE_MS }: Ser
       query.set('file', file)
       return ((await call('POST', `/junit?${query}`, octets(bytes))) as { cases: number }).cases
     },
+    async artifact(bytes) {
+      return ((await call('POST', '/artifacts', octets(bytes))) as { digest: string }).digest
+    },
     async extendLeases(job) {
       return ((await call('POST', `/leases?${jobQuery(job)}`)) as { held: boolean }).held
     },

@@ -26,6 +26,8 @@ export interface ServerPort {
   events(run: string, key: string, events: readonly RunEvent[]): Promise<void>
   /** A job's JUnit file: parsed, limited and stored by the server. Returns how many cases it holds. */
   junit(job: JobKey, file: string, bytes: Buffer): Promise<number>
+  /** Keeps a file by its content. Returns its digest, `sha256:<hex>`. */
+  artifact(bytes: Buffer): Promise<string>
   /** Extends the leases of the job; `false` when it no longer holds them. */
   extendLeases(job: JobKey): Promise<boolean>
 }

@@ -6,6 +6,7 @@ import { execa } from 'execa'
 import type { Outcome } from '../../src/core/outcome.ts'
 import { OUTCOMES } from '../../src/core/outcome.ts'
 import { ensureDocker, ensureSwarm } from '../../src/embedded/docker.ts'
+import { takeDown } from '../../src/embedded/down.ts'
 import { type Embedded, type Part, startEmbedded } from '../../src/embedded/embedded.ts'
 import { instanceOf } from '../../src/embedded/files.ts'
 import { ensureBaseImages } from '../../src/embedded/images.ts'
@@ -216,6 +217,7 @@ ${options.config ?? ''}
     stop: () => system.embedded.stop(),
     async dispose() {
       await system.stop()
+      await takeDown({ dataDir, env, say })
       if (!process.env.TEST_KEEP) rmSync(root, { recursive: true, force: true })
     },
   }
