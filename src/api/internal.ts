@@ -205,7 +205,8 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
 function namesOfSecrets(run: RunDetail, key: JobKey): readonly string[] {
   const stage = run.plan?.stages.find((one) => one.name === key.stage)
   // The build of an image meets no secret.
-  if (stage?.kind === 'deliver' && stage.deliverables.some((one) => one.kind === 'image' && one.name === key.job)) return []
+  if (stage?.kind === 'deliver' && stage.deliverables.some((one) => one.kind === 'image' && one.name === key.job))
+    return []
   const job = stage && stageJobs(stage).find((one) => one.name === key.job)
   if (job === undefined) throw notFound()
   return [...new Set(job.secrets.map((secret) => secret.name))].sort()
