@@ -8,7 +8,13 @@ import { type JobKey, jobId } from '../src/core/ids.ts'
 import type { Outcome } from '../src/core/outcome.ts'
 import type { Collected, NodeActivities, SegmentInput, SegmentResult } from '../src/core/run-contract.ts'
 import { BuildFailed, type ImageBuilder } from '../src/deliverables/image.ts'
-import { type ContainerEnd, EngineRefused, type NodeEngine, type SegmentState, type StepEnd } from '../src/engine/types.ts'
+import {
+  type ContainerEnd,
+  EngineRefused,
+  type NodeEngine,
+  type SegmentState,
+  type StepEnd,
+} from '../src/engine/types.ts'
 import type { Mirrors, Source } from '../src/git/mirrors.ts'
 import { ServerRefused } from '../src/internal/client.ts'
 import type { ServerPort } from '../src/internal/types.ts'
@@ -32,6 +38,7 @@ const BEAT_MS = 1_000
 const GATE_PATIENCE_MS = 10_000
 /** Between looks at the container itself; its files tell everything that goes well. */
 const CONTAINER_LOOK_MS = 1_000
+const ENDED_POLL_MS = 50
 const CHANGE_WAIT_MS = 250
 /** From SIGTERM to SIGKILL for canceled and timed-out steps. */
 const GRACE_SECONDS = 10
@@ -106,7 +113,10 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
       const state = await engine.observe(key, segment)
       if (state.tampered) follower.tampered = state.tampered
       await follower.take(state)
-      if (state.finished) return finish(input, follower, undefined)
+      if (state.finished) {
+        // SIGTERM that did not come from us: the container itself tells whether the engine ended it.
+        return finish(input, follower, state.stopped ? await containerEnd(input, signal) : undefined)
+      }
       if (performance.now() - looked > CONTAINER_LOOK_MS) {
         looked = performance.now()
         const end = await engine.ended(key, segment)
@@ -119,7 +129,20 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
     }
   }
 
-  async function finish(input: SegmentInput, follower: Follower, end: ContainerEnd | undefined): Promise<SegmentResult> {
+  async function containerEnd({ key, segment }: SegmentInput, signal: AbortSignal): Promise<ContainerEnd> {
+    for (;;) {
+      const end = await engine.ended(key, segment)
+      if (end) return end
+      if (signal.aborted) throw new CancelledFailure('interrupted')
+      await new Promise((resolve) => setTimeout(resolve, ENDED_POLL_MS))
+    }
+  }
+
+  async function finish(
+    input: SegmentInput,
+    follower: Follower,
+    end: ContainerEnd | undefined,
+  ): Promise<SegmentResult> {
     const { key } = input
     const verdict = await follower.close(end)
     if (end === undefined) {
@@ -128,7 +151,8 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
       if (seen?.kind === 'exited' && seen.memoryKill) log.warn({ job: jobId(key) }, 'a process met the memory limit')
     }
     if (input.junit.length > 0 && (input.last || verdict.outcome !== 'succeeded')) await readReports(input)
-    const collected = input.last && verdict.outcome === 'succeeded' && input.collect ? await collect(input, input.collect) : undefined
+    const collected =
+      input.last && verdict.outcome === 'succeeded' && input.collect ? await collect(input, input.collect) : undefined
     return { kind: 'ended', lost: verdict.lost ?? false, ...withoutLost(verdict), ...(collected ? { collected } : {}) }
   }
 
@@ -160,7 +184,8 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
 
   /** Canceled by a person: the steps get SIGTERM and a grace. Shut down: the container is left to the next worker. */
   async function interrupted(input: SegmentInput, context: Context, err: unknown): Promise<SegmentResult> {
-    if (!context.cancellationDetails?.cancelRequested) throw ApplicationFailure.retryable('the worker shuts down', 'shutdown', err)
+    if (!context.cancellationDetails?.cancelRequested)
+      throw ApplicationFailure.retryable('the worker shuts down', 'shutdown', err)
     const { key, segment } = input
     await engine.stop(key, segment, GRACE_SECONDS * 1000)
     const follower = await createFollower(input)
@@ -230,6 +255,8 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
             started.add(step.index)
             await tell(step.index, 'started')
           }
+          // Stopped by a signal: whose doing its exit code is, the end of the container tells.
+          if (step.end && state.stopped && step.end.exitCode !== 0) continue
           if (step.end) await endStep(step.index, verdictOf(step.end), step.end)
           else await pumpOf(step.index).pump()
         }
@@ -240,7 +267,9 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
           ? { outcome: 'failed', reason: `the job tampered with Penstock's files: ${follower.tampered}` }
           : whyEnded(end, input.memoryLimit)
         for (const step of last?.steps ?? []) {
-          if (step.started && !ended.has(step.index)) await endStep(step.index, interruptedBy, undefined)
+          if (!step.started || ended.has(step.index)) continue
+          const isOurs = step.end === undefined || end?.kind === 'canceled' || end?.kind === 'lost'
+          await endStep(step.index, isOurs || !step.end ? interruptedBy : verdictOf(step.end), step.end)
         }
         const verdicts = [...ended.values()]
         const bad = verdicts.find((one) => one.outcome !== 'succeeded')
@@ -348,7 +377,10 @@ function whyEnded(end: ContainerEnd | { readonly kind: 'canceled' } | undefined,
         const reason = `out of memory (limit ${Math.round(memoryLimit / 1024 ** 2)} MiB)`
         return { outcome: 'failed', reason } as const
       }
-      return { outcome: 'failed', reason: `the container ended with exit code ${end.code} in the middle of a step` } as const
+      return {
+        outcome: 'failed',
+        reason: `the container ended with exit code ${end.code} in the middle of a step`,
+      } as const
   }
 }
 

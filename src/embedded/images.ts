@@ -252,9 +252,10 @@ async function sharedObjects(files: readonly string[]): Promise<ReadonlySet<stri
     const match = /^\s+(?:\S+ => )?(\/\S+) \(0x/.exec(line)
     if (match?.[1] !== undefined) found.add(match[1])
   }
-  // Loaded by name at the first look-up of a host, so no file mentions them (C libraries before 2.34).
+  // Loaded by name, so no file mentions them: at the first look-up of a host (C libraries before 2.34), and when a
+  // thread is ended.
   const libc = [...found].find((file) => path.basename(file).startsWith('libc.so'))
-  for (const name of ['libnss_files.so.2', 'libnss_dns.so.2', 'libresolv.so.2']) {
+  for (const name of ['libnss_files.so.2', 'libnss_dns.so.2', 'libresolv.so.2', 'libgcc_s.so.1']) {
     const file = libc === undefined ? undefined : path.join(path.dirname(libc), name)
     if (file !== undefined && existsSync(file)) found.add(file)
   }
