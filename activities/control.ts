@@ -6,7 +6,7 @@ import type { Subject } from '../src/core/approval.ts'
 import { branchName, branchRole } from '../src/core/change.ts'
 import { type JobKey, jobId, parseRunId } from '../src/core/ids.ts'
 import { variableName } from '../src/core/job-environment.ts'
-import { OUTCOMES, type Outcome } from '../src/core/outcome.ts'
+import { isOutcome, type Outcome } from '../src/core/outcome.ts'
 import type { Deliverable, Job, Plan } from '../src/core/plan.ts'
 import type {
   Begun,
@@ -68,7 +68,7 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     const identity = { repo: detail.repo, number: detail.number, branch: branchName(change.ref), commit: change.commit }
     const refuse = (outcome: Outcome, reason: string) => ({ kind: 'refused', outcome, reason, ...identity }) as const
     // Temporal's memory may be older than the database's.
-    const outcome = OUTCOMES.find((one) => one === detail.status)
+    const outcome = isOutcome(detail.status) ? detail.status : undefined
     if (outcome && detail.try === number && outcome !== 'skipped') return refuse(outcome, detail.reason ?? outcome)
 
     await store.events.append(run, `try/${number}/started`, [{ type: 'run.started.v1', try: number }])
@@ -165,7 +165,15 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     return result.kind === 'granted' ? ({ kind: 'granted', env } as const) : result
   }
 
+  /** A Temporal whose file was put back to an older copy may run what has ended long ago: it must touch nothing more. */
+  async function endedAlready(run: string): Promise<string | undefined> {
+    const { status } = await runOf(run)
+    return isOutcome(status) ? `run ${run} has ended already: ${status}` : undefined
+  }
+
   async function acquireEnvironment({ run, repo, environment }: Parameters<ControlActivities['acquireEnvironment']>[0]) {
+    const ended = await endedAlready(run)
+    if (ended) return { kind: 'impossible', sentence: ended } as const
     const settings = repositoryOf(repo)?.environments[environment]
     if (!settings) return { kind: 'impossible', sentence: `${repo} has no environment "${environment}"` } as const
     const pool = environmentPool(repo, environment)
@@ -220,6 +228,8 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     const { key, job } = input
     const known = await knownEnd(key)
     if (known) return known
+    const ended = await endedAlready(key.run)
+    if (ended) return { kind: 'refused', outcome: 'errored', reason: ended }
     const { stage, job: name, attempt } = key
     await store.events.append(key.run, `${jobId(key)}:started`, [{ type: 'job.started.v1', stage, job: name, attempt }])
     const values = secretValues(input.repo, job)
@@ -251,7 +261,7 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     }
   }
 
-  async function knownEnd(key: JobKey): Promise<JobStart | undefined> {
+  async function knownEnd(key: JobKey): Promise<Extract<JobStart, { kind: 'ended' }> | undefined> {
     const { attempts } = await runOf(key.run)
     const row = attempts.find(
       (one) =>
@@ -312,6 +322,7 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
       { type: 'job.finished.v1', stage, job, attempt, outcome, ...(reason === undefined ? {} : { reason }) },
     ])
     await store.leases.release(jobId(key))
+    return knownEnd(key)
   }
 
   async function chooseBuildNode() {

@@ -9,6 +9,11 @@
 export const OUTCOMES = ['succeeded', 'failed', 'errored', 'canceled', 'skipped'] as const
 export type Outcome = (typeof OUTCOMES)[number]
 
+/** Whether a status is an end. */
+export function isOutcome(status: string): status is Outcome {
+  return OUTCOMES.some((one) => one === status)
+}
+
 /** Exit codes of the CLI and the demo for the end of a run. 2 is also "wrong use": both mean no verdict on the code. */
 export const EXIT_CODES: Readonly<Record<Outcome, number>> = {
   succeeded: 0,

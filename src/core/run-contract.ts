@@ -75,9 +75,15 @@ export interface Collected {
   readonly paths: readonly string[]
 }
 
+/** How an attempt ended. */
+export interface JobEnd {
+  readonly outcome: Outcome
+  readonly reason?: string
+}
+
 export type JobStart =
   /** The attempt is known to have ended: Temporal's memory is older than the database's. */
-  | { readonly kind: 'ended'; readonly outcome: Outcome; readonly reason?: string }
+  | ({ readonly kind: 'ended' } & JobEnd)
   | { readonly kind: 'refused'; readonly outcome: Outcome; readonly reason: string }
   | JobPlacement
 
@@ -172,7 +178,8 @@ export interface ControlActivities {
     readonly segment: number
     readonly seconds: number
   }): Promise<JobPlacement>
-  endJob(input: { readonly key: JobKey; readonly outcome: Outcome; readonly reason?: string }): Promise<void>
+  /** Records the end of an attempt; the first record stands, and is the answer. */
+  endJob(input: { readonly key: JobKey } & JobEnd): Promise<JobEnd | undefined>
   removeJob(input: { readonly key: JobKey }): Promise<void>
 
   /** The network of the run's jobs, once they are gone; made again when a job needs it. */

@@ -1,12 +1,14 @@
 import {
   type Client,
   WorkflowExecutionAlreadyStartedError,
+  type WorkflowHandle,
   WorkflowIdReusePolicy,
   WorkflowNotFoundError,
 } from '@temporalio/client'
 import type { Logger } from 'pino'
 import type { pipelineRun } from '../../workflows/index.ts'
 import { CONTROL_QUEUE, parseRunId } from '../core/ids.ts'
+import { isOutcome } from '../core/outcome.ts'
 import type { OutboxMessage, OutboxRow, Store } from '../store/types.ts'
 
 export interface Dispatcher {
@@ -45,19 +47,38 @@ export function createDispatcher(deps: {
       case 'start':
         return start(client, message)
       case 'cancel':
-        return gone(() => client.workflow.getHandle(message.run).cancel())
+        return send(message.run, (workflow) => workflow.cancel())
       case 'signal':
-        return gone(() => client.workflow.getHandle(message.workflowId).signal(message.signal, ...message.args))
+        return send(message.workflowId, (workflow) => workflow.signal(message.signal, ...message.args))
       case 'status':
         await deps.sendStatus?.(message)
         return 'done'
     }
   }
 
+  /**
+   * Whoever has ended takes nothing any more, and what it was told changes nothing. A run that the database holds open
+   * and Temporal has lost is started again by the reconciler, and is told then: a vote must not get lost on the way.
+   */
+  async function send(
+    workflowId: string,
+    tell: (workflow: WorkflowHandle) => Promise<unknown>,
+  ): Promise<'done' | 'again'> {
+    try {
+      await tell(client.workflow.getHandle(workflowId))
+      return 'done'
+    } catch (err) {
+      if (!(err instanceof WorkflowNotFoundError)) throw err
+      const id = parseRunId(workflowId)
+      const run = id && (await store.runs.get(id.repo, id.number))
+      return run && !isOutcome(run.status) ? 'again' : 'done'
+    }
+  }
+
   async function handle(row: OutboxRow): Promise<void> {
     try {
       if ((await deliver(row.message)) === 'done') return await store.outbox.done(row.id)
-      await store.outbox.failed(row.id, 'the execution before it is still open', FIRST_DELAY_MS)
+      await store.outbox.failed(row.id, 'Temporal cannot take it yet', FIRST_DELAY_MS)
     } catch (err) {
       log.warn({ err, kind: row.message.kind, tries: row.tries }, 'an outbox message could not be delivered yet')
       const delay = Math.min(FIRST_DELAY_MS * 2 ** Math.min(row.tries, 10), LONGEST_DELAY_MS)
@@ -112,14 +133,4 @@ async function start(client: Client, message: Extract<OutboxMessage, { kind: 'st
     const there = Number(memo?.try ?? 1)
     return there >= number ? 'done' : 'again'
   }
-}
-
-/** Nobody is left to take it: the workflow has ended, and whatever it was told changes nothing. */
-async function gone(send: () => Promise<unknown>): Promise<'done'> {
-  try {
-    await send()
-  } catch (err) {
-    if (!(err instanceof WorkflowNotFoundError)) throw err
-  }
-  return 'done'
 }

@@ -1,16 +1,23 @@
 import { type Client, WorkflowNotFoundError } from '@temporalio/client'
 import type { Logger } from 'pino'
+import { parseRunId } from '../core/ids.ts'
+import { isOutcome } from '../core/outcome.ts'
 import type { RunRow, Store } from '../store/types.ts'
 
 /** A run this young may simply not have been started yet. */
 const YOUNG_MS = 5_000
 /** A workflow that has closed gets this long to have its end seen in the database. */
 const CLOSED_GRACE_MS = 5_000
+/** A run that has ended may take this long to remove what it used. */
+const ENDED_GRACE_MS = 5 * 60_000
+/** Between looks at everything that Temporal runs. */
+const ORPHANS_EVERY_MS = 60_000
 
 /**
  * Compares what the database holds open with what Temporal runs, and makes good: a run that Temporal has lost (an older
  * copy of its file, a lost namespace) is started again and goes on from recorded progress; one that was terminated there
- * is closed here. Repeatable; never deploys or publishes by itself.
+ * is closed here; one that Temporal runs although it has ended here (an older copy, again) is terminated there.
+ * Repeatable; never deploys or publishes by itself.
  */
 export function createReconciler(deps: {
   readonly store: Store
@@ -20,6 +27,7 @@ export function createReconciler(deps: {
 }): { once(): Promise<void> } {
   const { store, client, log, clock } = deps
   const closedSince = new Map<string, number>()
+  let lookedForOrphans = 0
 
   async function check(run: RunRow, outstanding: ReadonlySet<string>): Promise<void> {
     if (clock() - run.createdAt < YOUNG_MS || outstanding.has(run.id)) return
@@ -60,6 +68,19 @@ export function createReconciler(deps: {
     })
   }
 
+  async function endOrphans(): Promise<void> {
+    if (clock() - lookedForOrphans < ORPHANS_EVERY_MS) return
+    lookedForOrphans = clock()
+    const query = 'WorkflowType = "pipelineRun" AND ExecutionStatus = "Running"'
+    for await (const { workflowId, runId } of client.workflow.list({ query })) {
+      const id = parseRunId(workflowId)
+      const run = id && (await store.runs.get(id.repo, id.number))
+      if (!run || !isOutcome(run.status) || clock() - (run.finishedAt ?? 0) < ENDED_GRACE_MS) continue
+      log.warn({ run: run.id, status: run.status }, 'Temporal runs a run that has ended; it is terminated there')
+      await client.workflow.getHandle(workflowId, runId).terminate(`this run has ended: ${run.status}`)
+    }
+  }
+
   return {
     async once() {
       const outstanding = new Set<string>()
@@ -71,6 +92,7 @@ export function createReconciler(deps: {
           log.warn({ err, run: run.id }, 'a run could not be compared with Temporal')
         }
       }
+      await endOrphans()
     },
   }
 }
