@@ -55,14 +55,14 @@ export async function endInstallation({ cluster, node, instance, nodeId }: Insta
 }
 
 /** Everything in Docker that carries the installation's label, but for its helper volume. */
-export async function leftovers(instance: string): Promise<string[]> {
+export async function leftovers(instance: string, engine = docker): Promise<string[]> {
   const filters = { label: [`penstock.instance=${instance}`] }
   const [services, containers, volumes, networks, secrets] = await Promise.all([
-    docker.listServices({ filters }),
-    docker.listContainers({ all: true, filters }),
-    docker.listVolumes({ filters }),
-    docker.listNetworks({ filters }),
-    docker.listSecrets({ filters }),
+    engine.listServices({ filters }),
+    engine.listContainers({ all: true, filters }),
+    engine.listVolumes({ filters }),
+    engine.listNetworks({ filters }),
+    engine.listSecrets({ filters }),
   ])
   return [
     ...services.map((one) => `service ${one.Spec?.Name}`),

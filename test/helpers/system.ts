@@ -19,6 +19,9 @@ const HOOK_SECRET = 'a-webhook-secret-for-tests'
 /** The whole system as real processes, in a data directory of its own, with one plain git repository. */
 export interface System {
   readonly dataDir: string
+  readonly configFile: string
+  /** What its processes are started with. */
+  readonly env: NodeJS.ProcessEnv
   readonly bare: string
   /** The value of the label on all it makes in Docker. */
   readonly instance: string
@@ -118,6 +121,8 @@ ${options.config ?? ''}
 
   const system: System = {
     dataDir,
+    configFile,
+    env,
     bare,
     instance: instanceOf(dataDir),
     url: embedded.addresses.api,
