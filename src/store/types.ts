@@ -460,10 +460,7 @@ export interface Audit {
     readonly on: string
     readonly detail?: unknown
   }): Promise<void>
-  list(query: {
-    readonly after?: number
-    readonly limit: number
-  }): Promise<
+  list(query: { readonly after?: number; readonly limit: number }): Promise<
     readonly {
       readonly id: number
       readonly at: number
