@@ -11,6 +11,7 @@ import { type Asked, invalid, json, NOTHING, notFound, type Route, wholeNumber }
 
 const MAX_LOG_PIECE = 8 * 1024 * 1024
 const MAX_JUNIT = 16 * 1024 * 1024
+const MAX_ARTIFACT = 100 * 1024 * 1024
 /** A job's leases end with the job; the time only bounds what a lost database row could block. */
 const LEASE_MS = 365 * 86_400_000
 
@@ -32,8 +33,6 @@ const JOB_QUERY = { run: 'run id', stage: 'stage', job: 'job', attempt: 'attempt
 const LOG_QUERY = { ...JOB_QUERY, step: 'index of the step, from 0' } as const
 
 /** What a node's worker asks for; nothing else is there for it. */
-const MAX_ARTIFACT = 100 * 1024 * 1024
-
 export function internalRoutes(deps: ApiDeps): readonly Route[] {
   const { config, store, logs } = deps
   const route = (one: Omit<Route, 'permission'>): Route => ({

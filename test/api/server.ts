@@ -6,6 +6,7 @@ import path from 'node:path'
 import { pino } from 'pino'
 import { createApp, createHttpServer } from '../../src/api/app.ts'
 import type { ApiDeps } from '../../src/api/deps.ts'
+import { createArtifactStore } from '../../src/artifacts/store.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import type { Config } from '../../src/config/types.ts'
 import type { Job, Plan } from '../../src/core/plan.ts'
@@ -97,6 +98,7 @@ export async function startServer(): Promise<Running> {
     config,
     store,
     logs,
+    artifacts: createArtifactStore({ dir: path.join(dir, 'artifacts') }),
     log: pino({ level: process.env.PENSTOCK_TEST_LOG ?? 'silent' }),
     clock,
     headOf: async (_repo, ref) => (ref === 'refs/heads/master' ? COMMIT : undefined),
