@@ -3,6 +3,7 @@ import {
   ActivityFailure,
   ApplicationFailure,
   CancellationScope,
+  CancelledFailure,
   condition,
   isCancellation,
   log,
@@ -16,6 +17,7 @@ import { CONTROL_QUEUE, nodeQueue } from '../src/core/ids.ts'
 import { jobEnvironment } from '../src/core/job-environment.ts'
 import type {
   ControlActivities,
+  JobEnd,
   JobInput,
   JobPlacement,
   JobResult,
@@ -57,10 +59,26 @@ export async function job(input: JobInput): Promise<JobResult> {
       result = { outcome: 'errored', reason: reasonOf(err), lost: false }
     } else throw err
   }
-  await CancellationScope.nonCancellable(() =>
+  const recorded = await CancellationScope.nonCancellable(() =>
     quick.endJob({ key, outcome: result.outcome, ...(result.reason === undefined ? {} : { reason: result.reason }) }),
   )
-  return result
+  // The first record stands. Temporal's memory may be older: then this attempt had ended, and its container is long gone.
+  if (recorded && recorded.outcome !== result.outcome) result = { ...toEnd(recorded), lost: false }
+  return endAs(result)
+}
+
+/** So that Temporal shows it as what it is: what failed in red, what was canceled as canceled. */
+function endAs(result: JobResult): JobResult {
+  const { outcome, reason } = result
+  if (outcome === 'succeeded' || outcome === 'skipped') return result
+  if (outcome === 'canceled' && CancellationScope.current().consideredCancelled) {
+    throw new CancelledFailure(reason ?? outcome)
+  }
+  throw ApplicationFailure.create({ message: reason ?? outcome, type: outcome, nonRetryable: true, details: [result] })
+}
+
+function toEnd({ outcome, reason }: JobEnd): JobEnd {
+  return { outcome, ...(reason === undefined ? {} : { reason }) }
 }
 
 async function attempt(input: JobInput, wakeUps: () => number): Promise<JobResult> {

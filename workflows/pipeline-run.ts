@@ -40,9 +40,14 @@ import type {
   RunInput,
   VoteSignal,
 } from '../src/core/run-contract.ts'
+import { readVote } from '../src/core/vote.ts'
 import { job as jobWorkflow } from './job.ts'
 import { approve, granted, progress as progressQuery, reject } from './messages.ts'
 
+/**
+ * One at a time, in the main line only: a replay hands on the answers of concurrent local activities in the order of their
+ * questions, not in the order in which they came. What goes on beside the main line asks by `control`.
+ */
 const quick = proxyLocalActivities<ControlActivities>({ startToCloseTimeout: '30 s' })
 const control = proxyActivities<ControlActivities>({
   taskQueue: CONTROL_QUEUE,
@@ -53,6 +58,8 @@ const control = proxyActivities<ControlActivities>({
 
 /** Asked again by itself, in case the wake-up was lost. */
 const ASK_AGAIN = '1 min'
+/** This clock may be ahead of the database's, whose word it is that a gate has expired. */
+const EXPIRY_STEP_MS = 1_000
 /** An attempt that the infrastructure lost is run again at most this often, where the spec says it may be. */
 const MOST_LOST_ATTEMPTS = 3
 
@@ -80,7 +87,10 @@ export async function pipelineRun(input: RunInput): Promise<void> {
     setCurrentDetails(`${ended.outcome}${ended.reason ? `: ${ended.reason}` : ''}`)
     await run.cleanUp()
   })
-  if (CancellationScope.current().consideredCancelled) throw new CancelledFailure(ended.reason ?? 'canceled')
+  // Canceled too late: what is done is done, and Temporal says the same as the database.
+  if (ended.outcome === 'canceled' && CancellationScope.current().consideredCancelled) {
+    throw new CancelledFailure(ended.reason ?? 'canceled')
+  }
   if (ended.outcome !== 'succeeded' && ended.outcome !== 'skipped') {
     throw ApplicationFailure.nonRetryable(ended.reason ?? ended.outcome, ended.outcome)
   }
@@ -97,8 +107,8 @@ function createRun(input: RunInput, begun: Begun) {
   let waitingFor: Waiting | undefined
   let deliverables: readonly Deliverable[] = begun.kind === 'begun' ? begun.progress.deliverables : []
 
-  setHandler(approve, (vote) => void votes.push({ answer: 'approve', vote: vote ?? { who: '' } }))
-  setHandler(reject, (vote) => void votes.push({ answer: 'reject', vote: vote ?? { who: '' } }))
+  setHandler(approve, (vote) => void votes.push({ answer: 'approve', vote: readVote(vote) }))
+  setHandler(reject, (vote) => void votes.push({ answer: 'reject', vote: readVote(vote) }))
   setHandler(granted, () => {
     wakeUps++
   })
@@ -144,14 +154,14 @@ function createRun(input: RunInput, begun: Begun) {
 
   async function runStage(ready: Ready, stage: Stage): Promise<Ended> {
     const attempt = nextAttempt(ready.progress.stages[stage.name])
-    stageName = stage.name
-    shown[stage.name] = 'running'
-    setCurrentDetails(`stage ${stage.name}`)
     await quick.append({
       run,
       key: `${stage.name}/${attempt}/started`,
       events: [{ type: 'stage.started.v1', stage: stage.name, attempt }],
     })
+    stageName = stage.name
+    shown[stage.name] = 'running'
+    setCurrentDetails(`stage ${stage.name}`)
     let ended: Ended
     try {
       ended = await stageBody(ready, stage, attempt)
@@ -160,7 +170,8 @@ function createRun(input: RunInput, begun: Begun) {
       await CancellationScope.nonCancellable(() => finishStage(stage, attempt, ended))
       throw err
     }
-    await finishStage(stage, attempt, ended)
+    // What was done in spite of a cancellation that came too late is recorded as done.
+    await CancellationScope.nonCancellable(() => finishStage(stage, attempt, ended))
     return ended
   }
 
@@ -263,11 +274,14 @@ function createRun(input: RunInput, begun: Begun) {
         staticSummary: attempt === 1 ? `${stage} / ${job.name}` : `${stage} / ${job.name} (attempt ${attempt})`,
       })
     } catch (err) {
-      if (isCancellation(err)) throw err
-      if (!(err instanceof ChildWorkflowFailure)) throw err
-      result = { outcome: 'errored', reason: rootMessage(err), lost: false }
-      const { outcome, reason } = result
-      await quick.endJob({ key, outcome, ...(reason ? { reason } : {}) })
+      if (isCancellation(err) || !(err instanceof ChildWorkflowFailure)) throw err
+      result = resultIn(err)
+      if (!result) {
+        const outcome = 'errored'
+        const reason = rootMessage(err)
+        result = { outcome, reason, lost: false }
+        await control.endJob({ key, outcome, reason })
+      }
     } finally {
       cleanups.push(CancellationScope.nonCancellable(() => cleanJob(key, result?.node)))
     }
@@ -275,7 +289,7 @@ function createRun(input: RunInput, begun: Begun) {
     return result
   }
 
-  async function cleanJob(key: JobInput['key'], node: string | undefined): Promise<void> {
+  async function cleanJob(key: JobInput['key'], known: string | undefined): Promise<void> {
     const clean = proxyActivities<ControlActivities & NodeActivities>({
       taskQueue: CONTROL_QUEUE,
       startToCloseTimeout: '1 min',
@@ -283,6 +297,9 @@ function createRun(input: RunInput, begun: Begun) {
       summary: `remove what ${key.job} used`,
     })
     try {
+      // A canceled workflow leaves no result behind that would name its node.
+      const at = known === undefined ? await clean.placement({ key, segment: 0 }) : undefined
+      const node = known ?? (at?.kind === 'placed' ? at.node : undefined)
       await clean.removeJob({ key })
       if (node !== undefined) {
         await clean.removeVolumes.executeWithOptions(
@@ -434,7 +451,7 @@ function createRun(input: RunInput, begun: Begun) {
       await showWaiting({ kind: 'approval', sentence: answer.sentence })
       const seen = wakeUps
       const news = () => votes.length > 0 || wakeUps !== seen
-      const left = answer.expiresAt === undefined ? undefined : Math.max(answer.expiresAt - Date.now(), 0)
+      const left = answer.expiresAt === undefined ? undefined : Math.max(answer.expiresAt - Date.now(), EXPIRY_STEP_MS)
       if (left === undefined) await condition(news)
       else if (!(await condition(news, left))) {
         answer = await quick.expireGate({ run, gate: gateName })
@@ -459,6 +476,12 @@ function createRun(input: RunInput, begun: Begun) {
   }
 
   return { stages, cleanUp }
+}
+
+/** A job that did not succeed fails in Temporal, too, and carries its result as the failure's details. */
+function resultIn({ cause }: ChildWorkflowFailure): JobResult | undefined {
+  const [details] = cause instanceof ApplicationFailure ? (cause.details ?? []) : []
+  return details === undefined ? undefined : (details as JobResult)
 }
 
 function rootMessage(err: unknown): string {

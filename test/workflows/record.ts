@@ -1,0 +1,93 @@
+import { writeFileSync } from 'node:fs'
+import { historyToJSON } from '@temporalio/common/lib/proto-utils.js'
+import type { Stage } from '../../src/core/plan.ts'
+import { type FakeRun, segments, untilCanceled } from '../helpers/fake-activities.ts'
+import { aPlan, GATE, jobNamed, jobsStage, PROMOTE, type Stand, startStand } from '../helpers/workflows.ts'
+
+const CANDIDATE: readonly Stage[] = [
+  jobsStage('test', [
+    jobNamed('unit'),
+    jobNamed('lint'),
+    jobNamed('device', { needs: ['unit'], pools: [{ pool: 'rig', count: 1, labels: [] }] }),
+  ]),
+  {
+    kind: 'deliver',
+    name: 'deliver',
+    deliverables: [{ kind: 'image', name: 'app', context: '.', dockerfile: 'Dockerfile' }],
+  },
+  { kind: 'deploy', name: 'staging', environment: 'staging', how: { kind: 'release', deliverable: 'app' } },
+  { ...jobsStage('e2e', [jobNamed('browser')]), environment: 'staging' },
+  GATE,
+  PROMOTE,
+]
+
+/**
+ * Records the histories that `replay.test.ts` replays, as `histories/RELEASE-*.json`:
+ *
+ *     RECORD=RELEASE npx vitest run test/workflows/replay.test.ts
+ *
+ * Once a release: recorded files are never changed afterwards, because runs that began under that release still wait.
+ */
+export async function record(release: string): Promise<void> {
+  const stand = await startStand()
+  const write = async (name: string, workflowId: string) => {
+    const history = await stand.client.workflow.getHandle(workflowId).fetchHistory()
+    writeFileSync(new URL(`histories/${release}-${name}.json`, import.meta.url), `${historyToJSON(history)}\n`)
+  }
+  try {
+    const approved = await atGate(stand, {})
+    await approved.handle.signal('approve', { who: 'ada' })
+    await until(() => approved.run.asked('castVote').length > 0)
+    await write('waiting-at-gate', approved.run.id)
+    await approved.handle.signal('approve', { who: 'tess', token: 'good', comment: 'fine' })
+    await approved.end()
+    await write('promoted', approved.run.id)
+    await write('job', `${approved.run.id}/test/unit/1`)
+    await write('job-with-pool', `${approved.run.id}/test/device/1`)
+
+    const canceled = await atGate(stand, {})
+    await canceled.handle.cancel()
+    await canceled.end()
+    await write('canceled-at-gate', canceled.run.id)
+
+    const flaky = { runSegment: segments({ browser: ['failed', 'succeeded'] }) }
+    const failed = stand.play(CANDIDATE, { on: flaky })
+    await (await stand.start(failed)).end()
+    await write('failed', failed.id)
+    await write('job-failed', `${failed.id}/e2e/browser/1`)
+    const retried = stand.fakes.play(failed.id, { plan: aPlan(CANDIDATE), on: flaky })
+    const second = await stand.start(retried, 2)
+    await until(() => retried.asked('openGate').length > 0)
+    await write('retried-waiting-at-gate', retried.id)
+    await second.handle.cancel()
+    await second.end()
+
+    const stopped = stand.play(CANDIDATE, {
+      on: {
+        async runSegment() {
+          await untilCanceled().catch(() => undefined)
+          return { kind: 'ended', outcome: 'canceled', lost: false }
+        },
+      },
+    })
+    const running = await stand.start(stopped)
+    await until(() => stopped.asked('runSegment').length > 1)
+    await running.handle.cancel()
+    await running.end()
+    await write('canceled-in-jobs', stopped.id)
+    await write('job-canceled', `${stopped.id}/test/unit/1`)
+  } finally {
+    await stand.stop()
+  }
+}
+
+async function atGate(stand: Stand, on: object): Promise<{ run: FakeRun } & Awaited<ReturnType<Stand['start']>>> {
+  const run = stand.play(CANDIDATE, { on })
+  const started = await stand.start(run)
+  await until(() => run.asked('openGate').length > 0)
+  return { run, ...started }
+}
+
+async function until(there: () => boolean): Promise<void> {
+  while (!there()) await new Promise((resolve) => setTimeout(resolve, 50))
+}
