@@ -249,8 +249,8 @@ function suggestion(word: string, known: readonly string[]): string {
 }
 
 function toTarget(swarm: NonNullable<OperatorFile['repositories'][string]['environments'][string]['target']>['swarm']) {
-  const { command, ...rest } = swarm
-  return { ...rest, ...(command === undefined ? {} : { command }) }
+  const { command, network, ...rest } = swarm
+  return { ...rest, ...(command === undefined ? {} : { command }), ...(network === undefined ? {} : { network }) }
 }
 
 function createVariables(env: Environment, problem: (at: string, message: string) => void) {

@@ -39,6 +39,9 @@ const Environment = z.strictObject({
         service: name.describe('The Swarm service that is updated to the deliverable.'),
         env: variables.describe('Variables of the service.').default({}),
         command: z.array(z.string()).min(1).max(64).describe('Instead of the command of the image.').optional(),
+        network: name
+          .describe('A network that is there already: an overlay of yours, or `host` (then nothing is published).')
+          .optional(),
         publish: z
           .array(z.strictObject({ host: Port, container: Port }))
           .max(32)

@@ -70,6 +70,7 @@ export interface SwarmTarget {
   readonly service: string
   readonly env: Readonly<Record<string, string>>
   readonly command?: readonly string[]
+  readonly network?: string
   readonly publish: readonly { readonly host: number; readonly container: number }[]
 }
 

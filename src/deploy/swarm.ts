@@ -6,6 +6,8 @@ export interface SwarmTarget {
   readonly service: string
   readonly env: Readonly<Record<string, string>>
   readonly command?: readonly string[]
+  /** A network that is there already; `host` for the node's own. */
+  readonly network?: string
   readonly publish: readonly { readonly host: number; readonly container: number }[]
 }
 
@@ -35,7 +37,13 @@ interface Task {
   readonly CreatedAt: string
 }
 
-export function createSwarmDeployer({ docker, instance }: { readonly docker: Docker; readonly instance: string }): SwarmDeployer {
+export function createSwarmDeployer({
+  docker,
+  instance,
+}: {
+  readonly docker: Docker
+  readonly instance: string
+}): SwarmDeployer {
   async function find(name: string) {
     const found = await docker.listServices({ filters: { name: [name] } })
     return found.find((one) => one.Spec?.Name === name)
@@ -48,7 +56,10 @@ export function createSwarmDeployer({ docker, instance }: { readonly docker: Doc
     if (ours.some((one) => one.Status.State === 'running' && one.DesiredState === 'running')) return { running: true }
     const failed = ours.filter((one) => one.Status.State === 'failed' || one.Status.State === 'rejected')
     const newest = failed.sort((a, b) => b.CreatedAt.localeCompare(a.CreatedAt))[0]
-    return { running: false, ...(failed.length >= 3 && newest ? { failure: newest.Status.Err ?? newest.Status.State } : {}) }
+    return {
+      running: false,
+      ...(failed.length >= 3 && newest ? { failure: newest.Status.Err ?? newest.Status.State } : {}),
+    }
   }
 
   return {
@@ -100,7 +111,7 @@ function serviceSpec(target: SwarmTarget, image: string, labels: Record<string, 
         ...(target.command ? { Args: [...target.command] } : {}),
       },
       RestartPolicy: { Condition: 'any', Delay: 1_000_000_000 },
-      Networks: [],
+      Networks: target.network === undefined ? [] : [{ Target: target.network }],
     },
     Mode: { Replicated: { Replicas: 1 } },
     UpdateConfig: { Parallelism: 1, Order: 'stop-first' },

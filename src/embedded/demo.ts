@@ -101,9 +101,9 @@ async function prepare(dataDir: string, docker: Docker): Promise<Demo> {
   writeJson(settingsFile, settings)
   const { staging, production } = settings.ports
   if (staging === undefined || production === undefined) throw new Error(`${settingsFile} names no ports; remove it`)
-  // Jobs reach a published port by the address that the engine gives this machine on its own bridge.
-  const bridge = (await docker.getNetwork('bridge').inspect()) as { IPAM: { Config: { Gateway?: string }[] } }
-  const host = bridge.IPAM.Config[0]?.Gateway ?? '127.0.0.1'
+  // The sample listens on the node itself, which jobs reach by its address on a bridge of the Swarm: a published port
+  // would be kept from them, as Docker keeps bridges apart.
+  const host = await bridgeAddress(docker)
   const urls = { staging: `http://${host}:${staging}`, production: `http://${host}:${production}` }
   const bare = path.join(dir, 'sample.git')
   if (!existsSync(bare)) await git(dir, 'init', '--quiet', '--bare', '--initial-branch=master', bare)
@@ -111,6 +111,15 @@ async function prepare(dataDir: string, docker: Docker): Promise<Demo> {
   writeFileSync(configFile, operatorsFile({ bare, urls, ports: { staging, production } }), { mode: 0o600 })
   env.PENSTOCK_DEMO_HOOK_SECRET = settings.hookSecret
   return { dir, bare, configFile, urls, hookSecret: settings.hookSecret }
+}
+
+/** This machine's address on the bridge that every Swarm node has. */
+async function bridgeAddress(docker: Docker): Promise<string> {
+  const Bridge = z.object({ IPAM: z.object({ Config: z.array(z.object({ Gateway: z.string().optional() })) }) })
+  const { IPAM } = Bridge.parse(await docker.getNetwork('docker_gwbridge').inspect())
+  const address = IPAM.Config.find((one) => one.Gateway !== undefined)?.Gateway
+  if (address === undefined) throw new Error('the network docker_gwbridge of the Swarm has no gateway')
+  return address
 }
 
 function operatorsFile(input: {
@@ -131,10 +140,10 @@ repositories:
     environments:
       staging:
         url: ${urls.staging}
-        target: { swarm: { service: penstock-sample-staging, publish: [{ host: ${ports.staging}, container: 8000 }] } }
+        target: { swarm: { service: penstock-sample-staging, network: host, env: { PORT: "${ports.staging}" } } }
       production:
         url: ${urls.production}
-        target: { swarm: { service: penstock-sample-production, publish: [{ host: ${ports.production}, container: 8000 }] } }
+        target: { swarm: { service: penstock-sample-production, network: host, env: { PORT: "${ports.production}" } } }
         approvers: ["role:approver"]
         quorum: 1
         expires: 7d
