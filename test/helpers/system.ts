@@ -67,6 +67,8 @@ export interface SystemOptions {
   /** More of the repository's entry, indented by four spaces. */
   readonly repository?: string
   readonly env?: Readonly<Record<string, string>>
+  /** Url of a PostgreSQL database; SQLite in the data directory if absent. */
+  readonly database?: string
   readonly verbose?: boolean
 }
 
@@ -97,6 +99,7 @@ ${
       staging: {}
       production: { approvers: ["role:approver"], quorum: 1, expires: 7d }`
 }
+${options.database === undefined ? '' : `database: ${JSON.stringify(options.database)}`}
 ${options.config ?? ''}
 `,
   )
@@ -109,7 +112,7 @@ ${options.config ?? ''}
   await ensureSwarm(docker, { dataDir, say })
   await ensureBaseImages(docker, { env, say })
   const embedded = await start()
-  const store = await openStore({ url: `sqlite:${join(dataDir, 'penstock.db')}` })
+  const store = await openStore({ url: options.database ?? `sqlite:${join(dataDir, 'penstock.db')}` })
   const token = async (person: string) => (await store.people.createToken(person, 86_400_000)).token
   const tokens = {
     ada: await token('ada'),
