@@ -55,10 +55,14 @@ export const spec = (text: string) => ({
   'numbered.sh': NUMBERED,
 })
 
+/** Where a volume's files are on this machine. */
+export async function pathOf(volume: string, engine = docker): Promise<string> {
+  return (await engine.getVolume(volume).inspect()).Mountpoint
+}
+
 /** Creates the file in the workspace that lets `NUMBERED` come to its end. */
-export async function say(system: System, key: JobKey, file = 'enough', engine = docker): Promise<void> {
-  const { Mountpoint } = await engine.getVolume(workspaceVolume(system.instance, key)).inspect()
-  writeFileSync(join(Mountpoint, file), '')
+export async function say(system: System, key: JobKey, engine = docker): Promise<void> {
+  writeFileSync(join(await pathOf(workspaceVolume(system.instance, key), engine), 'enough'), '')
 }
 
 /** The containers there are of a job attempt, ended ones included: their ids with the time they began at. */
@@ -121,7 +125,7 @@ export function endedRows(run: RunDetail, stages: readonly string[]): readonly A
 
 /** What is deployed to: counts the calls that the deploy scripts of containers make, by their text. */
 export interface Target {
-  readonly calls: readonly string[]
+  readonly calls: string[]
   /** A command for a spec, that tells the target `text`. */
   call(text: string): string
   close(): Promise<void>
