@@ -98,9 +98,12 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     }
   }
 
-  async function makePlan(repository: RepositoryConfig, detail: RunDetail): Promise<Plan | { readonly refused: string }> {
+  async function makePlan(
+    repository: RepositoryConfig,
+    detail: RunDetail,
+  ): Promise<Plan | { readonly refused: string }> {
     const { commit } = detail.change
-    await mirrors.ensure(repository.name, deps.forges(repository).source, commit)
+    await beating(() => mirrors.ensure(repository.name, deps.forges(repository).source, commit))
     let bytes: Buffer
     try {
       bytes = await mirrors.readFile(repository.name, commit, SPEC_FILE)
@@ -142,7 +145,9 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     if (candidate) return { deliverables: candidate.progress.deliverables }
     if (!detail.override) {
       const how = `An operator can let it pass: penstock run override ${detail.number} --reason "..."`
-      return { refused: `${commit.slice(0, 12)} did not pass a candidate run on ${branchName(ref)} and its gate. ${how}` }
+      return {
+        refused: `${commit.slice(0, 12)} did not pass a candidate run on ${branchName(ref)} and its gate. ${how}`,
+      }
     }
     for (const row of await store.runs.list({ limit: 200, repo: repository.name, ref })) {
       if (row.change.commit !== commit) continue
@@ -171,7 +176,11 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     return isOutcome(status) ? `run ${run} has ended already: ${status}` : undefined
   }
 
-  async function acquireEnvironment({ run, repo, environment }: Parameters<ControlActivities['acquireEnvironment']>[0]) {
+  async function acquireEnvironment({
+    run,
+    repo,
+    environment,
+  }: Parameters<ControlActivities['acquireEnvironment']>[0]) {
     const ended = await endedAlready(run)
     if (ended) return { kind: 'impossible', sentence: ended } as const
     const settings = repositoryOf(repo)?.environments[environment]
@@ -264,8 +273,7 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
   async function knownEnd(key: JobKey): Promise<Extract<JobStart, { kind: 'ended' }> | undefined> {
     const { attempts } = await runOf(key.run)
     const row = attempts.find(
-      (one) =>
-        one.stage === key.stage && one.job === key.job && one.attempt === key.attempt && one.step === undefined,
+      (one) => one.stage === key.stage && one.job === key.job && one.attempt === key.attempt && one.step === undefined,
     )
     if (!row?.outcome) return undefined
     return { kind: 'ended', outcome: row.outcome, ...(row.reason === undefined ? {} : { reason: row.reason }) }
@@ -367,18 +375,14 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
         { type: 'deployment.recorded.v1', environment, digest, state },
       ])
     await event('intended')
-    const context = Context.current()
-    const beat = setInterval(() => context.heartbeat(), 2_000)
-    try {
+    return beating(async () => {
       const result = await deps.deployer.deploy({ target, deliverable, repo, environment, commit })
       await store.deployments.finish(intent.row.id, result.kind, result.detail)
       await event(result.kind)
       if (result.kind === 'done') return { outcome: 'succeeded' } as const
       if (result.kind === 'failed') return { outcome: 'failed', reason: result.detail } as const
       return { outcome: 'errored', reason: `unknown whether it was deployed: ${result.detail}` } as const
-    } finally {
-      clearInterval(beat)
-    }
+    })
   }
 
   async function openGate(input: Parameters<ControlActivities['openGate']>[0]): Promise<GateAnswer> {
@@ -460,13 +464,14 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
   async function promote({ run, gate, branch }: Parameters<ControlActivities['promote']>[0]) {
     const detail = await runOf(run)
     const repository = repositoryOf(detail.repo)
-    if (!repository) return { outcome: 'errored', reason: `${detail.repo} is no longer in the operator's file` } as const
+    if (!repository)
+      return { outcome: 'errored', reason: `${detail.repo} is no longer in the operator's file` } as const
     const { commit } = detail.change
     const row = await store.gates.get(run, gate)
     if (row?.state !== 'approved' || row.subject.commit !== commit) {
       return { outcome: 'failed', reason: 'the gate is no longer approved for this commit' } as const
     }
-    const moved = await deps.forges(repository).fastForward(branch, commit)
+    const moved = await beating(() => deps.forges(repository).fastForward(branch, commit))
     if (moved.kind === 'refused') return { outcome: 'failed', reason: moved.why } as const
     await store.events.append(run, `promoted/${branch}`, [{ type: 'branch.promoted.v1', branch, commit }])
     // The forge's webhook says the same; whichever comes first makes the run, so a lost delivery loses no release.
@@ -524,6 +529,19 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
   }
 }
 
+const BEAT_MS = 2_000
+
+/** The first fetch of a big repository, or a deployment, takes minutes: the beats say that somebody is at it. */
+async function beating<T>(act: () => Promise<T>): Promise<T> {
+  const context = Context.current()
+  const beat = setInterval(() => context.heartbeat(), BEAT_MS)
+  try {
+    return await act()
+  } finally {
+    clearInterval(beat)
+  }
+}
+
 export function environmentPool(repo: string, environment: string): string {
   return `env:${repo}/${environment}`
 }
@@ -551,7 +569,9 @@ async function refusable(act: () => Promise<JobStart>): Promise<JobStart> {
   }
 }
 
-function leaseEnvironment(leases: readonly { pool: string; unit: string; fence: number; properties: Readonly<Record<string, string>> }[]) {
+function leaseEnvironment(
+  leases: readonly { pool: string; unit: string; fence: number; properties: Readonly<Record<string, string>> }[],
+) {
   const env: Record<string, string> = {}
   for (const { pool, unit, fence, properties } of leases) {
     const prefix = `CI_POOL_${variableName(pool)}`
