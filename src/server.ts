@@ -46,7 +46,7 @@ async function main(): Promise<void> {
   log.info({ address: `${host}:${port}` }, 'the server listens')
   announceReady()
 
-  await createDispatcher({ store, client: temporal.client, log }).run(signal)
+  await createDispatcher({ store, client: temporal.client, log, url: config.server.url }).run(signal)
   server.close()
   server.closeAllConnections()
   await logs.close()

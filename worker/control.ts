@@ -2,11 +2,11 @@ import { join } from 'node:path'
 import { Client, Connection } from '@temporalio/client'
 import { createControlActivities } from '../activities/control.ts'
 import { loadConfig } from '../src/config/load.ts'
+import { CONTROL_QUEUE } from '../src/core/ids.ts'
 import { createSwarmDeployer } from '../src/deploy/swarm.ts'
 import { connectDocker, createCluster } from '../src/engine/index.ts'
 import { createForge } from '../src/forge/index.ts'
 import { createMirrors } from '../src/git/mirrors.ts'
-import { CONTROL_QUEUE } from '../src/core/ids.ts'
 import { openStore } from '../src/store/open-store.ts'
 import { createDispatcher } from '../src/temporal/dispatcher.ts'
 import { createReconciler } from '../src/temporal/reconcile.ts'
@@ -65,7 +65,7 @@ async function main(): Promise<void> {
   }
 
   const duties = [
-    createDispatcher({ store, client, log }).run(signal),
+    createDispatcher({ store, client, log, url: config.server.url }).run(signal),
     everyNow('reconcile', RECONCILE_EVERY_MS, signal, log, () => reconciler.once()),
     everyNow('sweep', SWEEP_EVERY_MS, signal, log, sweep),
     everyNow('nodes', NODES_EVERY_MS, signal, log, watchNodes),

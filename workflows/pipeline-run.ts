@@ -49,12 +49,18 @@ import { approve, granted, progress as progressQuery, reject } from './messages.
  * questions, not in the order in which they came. What goes on beside the main line asks by `control`.
  */
 const quick = proxyLocalActivities<ControlActivities>({ startToCloseTimeout: '30 s' })
-const control = proxyActivities<ControlActivities>({
-  taskQueue: CONTROL_QUEUE,
-  startToCloseTimeout: '10 min',
-  heartbeatTimeout: '1 min',
-  retry: { initialInterval: '500 ms', maximumInterval: '30 s' },
-})
+const control = controlActivities()
+
+/** @param summary what the Temporal UI shows beside the activity's name */
+function controlActivities(summary?: string) {
+  return proxyActivities<ControlActivities>({
+    taskQueue: CONTROL_QUEUE,
+    startToCloseTimeout: '10 min',
+    heartbeatTimeout: '1 min',
+    retry: { initialInterval: '500 ms', maximumInterval: '30 s' },
+    ...(summary === undefined ? {} : { summary }),
+  })
+}
 
 /** Asked again by itself, in case the wake-up was lost. */
 const ASK_AGAIN = '1 min'
@@ -68,7 +74,7 @@ type Ended = { readonly outcome: Outcome; readonly reason?: string }
 
 /** The story of one try of a run. Earlier tries' successes stand; the failed stage and what follows run again. */
 export async function pipelineRun(input: RunInput): Promise<void> {
-  const begun = await control.beginTry(input)
+  const begun = await controlActivities('spec and plan').beginTry(input)
   const run = createRun(input, begun)
   let ended: Ended
   try {
@@ -84,7 +90,7 @@ export async function pipelineRun(input: RunInput): Promise<void> {
   await CancellationScope.nonCancellable(async () => {
     await quick.finishTry({ ...input, ...ended })
     upsertSearchAttributes([{ key: { name: 'PenstockStatus', type: 'KEYWORD' }, value: ended.outcome }])
-    setCurrentDetails(`${ended.outcome}${ended.reason ? `: ${ended.reason}` : ''}`)
+    run.show(ended.outcome, ended.reason)
     await run.cleanUp()
   })
   // Canceled too late: what is done is done, and Temporal says the same as the database.
@@ -161,7 +167,7 @@ function createRun(input: RunInput, begun: Begun) {
     })
     stageName = stage.name
     shown[stage.name] = 'running'
-    setCurrentDetails(`stage ${stage.name}`)
+    show(`stage ${stage.name}`)
     let ended: Ended
     try {
       ended = await stageBody(ready, stage, attempt)
@@ -177,6 +183,7 @@ function createRun(input: RunInput, begun: Begun) {
 
   async function finishStage(stage: Stage, attempt: number, ended: Ended): Promise<void> {
     shown[stage.name] = ended.outcome
+    show(`stage ${stage.name}`)
     await quick.append({
       run,
       key: `${stage.name}/${attempt}/finished`,
@@ -372,7 +379,7 @@ function createRun(input: RunInput, begun: Begun) {
   ): Promise<Ended> {
     const attempt = nextAttempt(ready.progress.stages[stage]?.jobs[one.name])
     const key = { run, stage, job: one.name, attempt }
-    const { node, hostname } = await control.chooseBuildNode({ run })
+    const { node, hostname } = await controlActivities(`for ${one.name}`).chooseBuildNode({ run })
     await quick.append({
       run,
       key: `${jobId(key)}:started`,
@@ -404,7 +411,14 @@ function createRun(input: RunInput, begun: Begun) {
     if (!deliverable) return { outcome: 'failed', reason: `no deliverable "${name}" was built for this commit` }
     const { environment } = stage
     const { repo, commit } = ready
-    return control.deploy({ run, try: input.try, repo, commit, environment, deliverable })
+    return controlActivities(`${name} to ${environment}`).deploy({
+      run,
+      try: input.try,
+      repo,
+      commit,
+      environment,
+      deliverable,
+    })
   }
 
   /** The environment is this run's alone from here to the end of the run (the decision on it). */
@@ -431,7 +445,8 @@ function createRun(input: RunInput, begun: Begun) {
   async function showWaiting(waiting: Waiting | undefined): Promise<void> {
     if (waitingFor?.sentence === waiting?.sentence) return
     waitingFor = waiting
-    setCurrentDetails(waiting ? `waits (${waiting.kind}): ${waiting.sentence}` : `stage ${stageName ?? ''}`)
+    if (waiting) show(`waits (${waiting.kind})`, waiting.sentence)
+    else show(`stage ${stageName ?? ''}`)
     const status = waiting ? 'waiting' : 'running'
     upsertSearchAttributes([{ key: { name: 'PenstockStatus', type: 'KEYWORD' }, value: status }])
     await quick.showWaiting({ run, ...(stageName ? { stage: stageName } : {}), ...(waiting ? { waiting } : {}) })
@@ -472,10 +487,24 @@ function createRun(input: RunInput, begun: Begun) {
 
   async function promote(ready: Ready, stage: PromoteStage): Promise<Ended> {
     const gateStage = ready.plan.stages.find((one) => one.kind === 'gate')
-    return control.promote({ run, gate: gateStage?.name ?? '', branch: stage.branch })
+    return controlActivities(`${stage.branch} to ${ready.commit.slice(0, 12)}`).promote({
+      run,
+      gate: gateStage?.name ?? '',
+      branch: stage.branch,
+    })
   }
 
-  return { stages, cleanUp }
+  /** What the Temporal UI shows while the run lives and after it: a headline, and how far the stages have come. */
+  function show(headline: string, text?: string): void {
+    const planned = begun.kind === 'begun' ? begun.plan.stages : []
+    const rows = planned.map(({ name }) => `| ${name} | ${shown[name] ?? ''} |`)
+    // A reason may quote what people wrote: in a block of code no link and no picture begins.
+    const said = text === undefined ? [] : ['', '```', text.replaceAll('```', "'''"), '```']
+    const table = rows.length > 0 ? ['', '| stage | |', '| --- | --- |', ...rows] : []
+    setCurrentDetails([`**${headline}**`, ...said, ...table].join('\n'))
+  }
+
+  return { stages, cleanUp, show }
 }
 
 /** A job that did not succeed fails in Temporal, too, and carries its result as the failure's details. */

@@ -10,6 +10,7 @@ import type { pipelineRun } from '../../workflows/index.ts'
 import { CONTROL_QUEUE, parseRunId } from '../core/ids.ts'
 import { isOutcome } from '../core/outcome.ts'
 import type { OutboxMessage, OutboxRow, Store } from '../store/types.ts'
+import { describeRun } from './describe-run.ts'
 
 export interface Dispatcher {
   /** Delivers until aborted; resolves when nothing is under way any more. */
@@ -31,6 +32,8 @@ export function createDispatcher(deps: {
   readonly store: Store
   readonly client: Client
   readonly log: Logger
+  /** How people reach the server: for links in the Temporal UI. */
+  readonly url: string
   /** Commit statuses go to the forge. */
   readonly sendStatus?: (message: Extract<OutboxMessage, { kind: 'status' }>) => Promise<void>
 }): Dispatcher {
@@ -45,7 +48,7 @@ export function createDispatcher(deps: {
   async function deliver(message: OutboxMessage): Promise<'done' | 'again'> {
     switch (message.kind) {
       case 'start':
-        return start(client, message)
+        return start(deps, message)
       case 'cancel':
         return send(message.run, (workflow) => workflow.cancel())
       case 'signal':
@@ -112,9 +115,14 @@ export function createDispatcher(deps: {
 }
 
 /** Starts the execution of a try; it is there already if another delivery of this message was faster. */
-async function start(client: Client, message: Extract<OutboxMessage, { kind: 'start' }>): Promise<'done' | 'again'> {
+async function start(
+  { client, store, url }: { readonly client: Client; readonly store: Store; readonly url: string },
+  message: Extract<OutboxMessage, { kind: 'start' }>,
+): Promise<'done' | 'again'> {
   const { run, try: number } = message
-  const repo = parseRunId(run)?.repo ?? run
+  const id = parseRunId(run)
+  const row = id && (await store.runs.get(id.repo, id.number))
+  const shown = row && describeRun(row, url)
   try {
     await client.workflow.start<typeof pipelineRun>('pipelineRun', {
       taskQueue: CONTROL_QUEUE,
@@ -124,7 +132,7 @@ async function start(client: Client, message: Extract<OutboxMessage, { kind: 'st
         ? WorkflowIdReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY
         : WorkflowIdReusePolicy.REJECT_DUPLICATE,
       memo: { try: number },
-      staticSummary: number === 1 ? repo : `${repo}, try ${number}`,
+      ...(shown ? { staticSummary: shown.summary, staticDetails: shown.details } : {}),
     })
     return 'done'
   } catch (err) {

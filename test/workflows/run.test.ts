@@ -260,7 +260,8 @@ describe('how a run ended', () => {
 
     expect(end).toEqual({ status, type, message: `test: unit: step "unit" ended ${outcome}` })
     expect(finishOf(run)).toMatchObject({ outcome, reason: end.message })
-    expect(await detailsOf(started)).toContain(`${outcome}: test: unit`)
+    expect(await detailsOf(started)).toContain(`**${outcome}**\n\n\`\`\`\ntest: unit: step`)
+    expect(await detailsOf(started)).toContain(`| test | ${outcome} |`)
     const { typedSearchAttributes } = await started.handle.describe()
     expect(Object.fromEntries(typedSearchAttributes.getAll().map(({ key, value }) => [key.name, value]))).toMatchObject(
       {
