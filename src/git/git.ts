@@ -30,6 +30,10 @@ export async function git(
     readonly auth?: string
     readonly signal?: AbortSignal
     readonly input?: string
+    /** Where objects may be read from beside the repository's own. */
+    readonly objects?: string
+    /** What git writes may be written by everybody. */
+    readonly openToAll?: boolean
   } = {},
 ): Promise<Buffer> {
   const config: [string, string][] = [
@@ -37,6 +41,8 @@ export async function git(
     ['core.hooksPath', '/dev/null'],
     ['http.followRedirects', 'false'],
     ['gc.auto', '0'],
+    ['maintenance.auto', 'false'],
+    ['fetch.recurseSubmodules', 'false'],
     ['advice.detachedHead', 'false'],
   ]
   if (options.auth) config.push(['http.extraHeader', options.auth])
@@ -52,12 +58,15 @@ export async function git(
     GIT_ALLOW_PROTOCOL: allowedProtocol(options.url ?? ''),
     GIT_SSH_COMMAND: 'ssh -oBatchMode=yes',
     GIT_CONFIG_COUNT: String(config.length),
+    // Quoted as git reads it: a colon would end the path.
+    ...(options.objects === undefined ? {} : { GIT_ALTERNATE_OBJECT_DIRECTORIES: JSON.stringify(options.objects) }),
   }
   for (const [i, [key, value]] of config.entries()) {
     env[`GIT_CONFIG_KEY_${i}`] = key
     env[`GIT_CONFIG_VALUE_${i}`] = value
   }
-  const result = await execa('git', [...args], {
+  const [program, before] = options.openToAll ? ['sh', ['-c', 'umask 0 && exec git "$@"', 'git']] : ['git', []]
+  const result = await execa(program, [...before, ...args], {
     env,
     extendEnv: false,
     encoding: 'buffer',

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs'
-import { mkdir, rename, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, readFile, rename, rm } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { GitFailed, git, otherEnd } from './git.ts'
 
 export interface CommitInfo {
@@ -51,6 +51,7 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
 
   async function fetchCommit(repo: string, source: Source, commit: string): Promise<string> {
     const path = pathOf(repo)
+    if (await has(path, commit)) return path
     if (!existsSync(path)) {
       await mkdir(dir, { recursive: true })
       const fresh = `${path}.${process.pid}.new`
@@ -61,7 +62,6 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
         if (err.code !== 'ENOTEMPTY' && err.code !== 'EEXIST') throw err
       })
     }
-    if (await has(path, commit)) return path
     const fetch = (what: readonly string[]) =>
       git(
         [
@@ -103,12 +103,17 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
     },
     async readFile(repo, commit, path) {
       const dir = pathOf(repo)
-      const listed = (await git(['ls-tree', '-z', commit, '--', path], { dir })).toString()
-      const match = /^(\d{6}) (\w+) ([0-9a-f]+)\t/.exec(listed)
-      if (!match?.[3]) throw new NotAFile(`${path} does not exist at ${commit}`)
-      if (match[1] !== '100644' && match[1] !== '100755')
+      const name = basename(path)
+      const folder = path.slice(0, -name.length).replace(/\/$/, '')
+      const asked = [`${commit}:${folder}`, `${commit}:${path}`]
+      // One process for both: the folder tells whether it is a plain file, which the content does not.
+      const answer = await git(['cat-file', '--batch'], { dir, input: asked.map((one) => `${one}\n`).join('') })
+      const [tree, blob] = parseBatch(answer)
+      const mode = tree === undefined ? undefined : modeIn(tree, name)
+      if (mode === undefined) throw new NotAFile(`${path} does not exist at ${commit}`)
+      if ((mode !== '100644' && mode !== '100755') || blob === undefined)
         throw new NotAFile(`${path} is not a regular file at ${commit}`)
-      return git(['cat-file', 'blob', match[3]], { dir })
+      return blob.content
     },
     async commitInfo(repo, commit) {
       const text = (
@@ -168,11 +173,14 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
   }
   return mirrors
 
+  /** By the reference that is written when all of the commit is there, without asking git. */
   async function has(path: string, commit: string): Promise<boolean> {
-    return git(['cat-file', '-e', `${commit}^{commit}`], { dir: path }).then(
-      () => true,
-      () => false,
-    )
+    try {
+      return (await readFile(join(path, 'refs', 'penstock', commit), 'utf8')).trim() === commit
+    } catch (err) {
+      if (err instanceof Error && 'code' in err && err.code === 'ENOENT') return false
+      throw err
+    }
   }
 
   async function isAncestor(path: string, ancestor: string, of: string): Promise<boolean> {
@@ -184,4 +192,39 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
       throw err
     }
   }
+}
+
+interface GitObject {
+  readonly id: string
+  readonly content: Buffer
+}
+
+/** What `git cat-file --batch` says: for each question an object, or that there is none. */
+function parseBatch(answer: Buffer): readonly (GitObject | undefined)[] {
+  const objects: (GitObject | undefined)[] = []
+  for (let at = 0; at < answer.length; ) {
+    const end = answer.indexOf('\n', at)
+    const [, id, size] = /^([0-9a-f]{40,64}) \w+ (\d+)$/.exec(answer.toString('latin1', at, end)) ?? []
+    at = end + 1
+    if (id === undefined) {
+      objects.push(undefined)
+      continue
+    }
+    objects.push({ id, content: answer.subarray(at, at + Number(size)) })
+    at += Number(size) + 1
+  }
+  return objects
+}
+
+/** The mode of an entry of a tree object: `<mode> <name>\0<id>`, one after the other. */
+function modeIn({ id, content }: GitObject, name: string): string | undefined {
+  const idBytes = id.length / 2
+  for (let at = 0; at < content.length; ) {
+    const space = content.indexOf(' ', at)
+    const end = content.indexOf(0, space)
+    if (space < 0 || end < 0) return undefined
+    if (content.toString('utf8', space + 1, end) === name) return content.toString('latin1', at, space)
+    at = end + 1 + idBytes
+  }
+  return undefined
 }

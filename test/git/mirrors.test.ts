@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -96,6 +96,7 @@ describe('mirrors', () => {
 
 describe('checkout', () => {
   it('gives a working tree with a usable .git and nothing of what was there before', async () => {
+    commit('a.txt', 'before')
     const at = commit('a.txt', 'one')
     const mirror = await createMirrors({ dir: join(dir, 'mirrors') }).ensure('acme/web', { url: bare }, at)
     const target = join(dir, 'workspace')
@@ -108,5 +109,9 @@ describe('checkout', () => {
     expect(execFileSync('git', ['-C', target, 'rev-parse', 'HEAD']).toString().trim()).toBe(at)
     expect(execFileSync('git', ['-C', target, 'status', '--porcelain']).toString()).toBe('')
     expect(execFileSync('git', ['-C', target, 'remote']).toString()).toBe('')
+    expect(execFileSync('git', ['-C', target, 'rev-list', 'HEAD']).toString().trim()).toBe(at)
+    expect(execFileSync('git', ['-C', target, 'fsck', '--no-progress']).toString()).toBe('')
+    for (const path of ['a.txt', '.', '.git', '.git/index', '.git/objects', '.git/HEAD'])
+      expect(statSync(join(target, path)).mode & 0o006).toBe(0o006)
   })
 })
