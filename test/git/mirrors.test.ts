@@ -105,13 +105,14 @@ describe('checkout', () => {
 
     await checkout(mirror, at, target)
 
+    // Looked at before git is asked, which writes the index anew.
+    for (const path of ['a.txt', '.', '.git', '.git/index', '.git/objects', '.git/HEAD'])
+      expect(statSync(join(target, path)).mode & 0o006).toBe(0o006)
     expect(readFileSync(join(target, 'a.txt'), 'utf8')).toBe('one')
     expect(execFileSync('git', ['-C', target, 'rev-parse', 'HEAD']).toString().trim()).toBe(at)
     expect(execFileSync('git', ['-C', target, 'status', '--porcelain']).toString()).toBe('')
     expect(execFileSync('git', ['-C', target, 'remote']).toString()).toBe('')
     expect(execFileSync('git', ['-C', target, 'rev-list', 'HEAD']).toString().trim()).toBe(at)
     expect(execFileSync('git', ['-C', target, 'fsck', '--no-progress']).toString()).toBe('')
-    for (const path of ['a.txt', '.', '.git', '.git/index', '.git/objects', '.git/HEAD'])
-      expect(statSync(join(target, path)).mode & 0o006).toBe(0o006)
   })
 })
