@@ -27,7 +27,12 @@ async function main(): Promise<void> {
   const data = resolve(env.PENSTOCK_DATA ?? '.penstock')
   const signal = onShutdown(log)
   const docker = connectDocker(env)
-  const engine = createNodeEngine({ docker, instance, log, helper: { busybox: await ensureBusybox({ env, say: (text) => log.info(text) }) } })
+  const engine = createNodeEngine({
+    docker,
+    instance,
+    log,
+    helper: { busybox: await ensureBusybox({ env, say: (text) => log.info(text) }) },
+  })
   const server = createServerClient({ url, token })
   const node = await engine.nodeId()
   await engine.prepareNode()

@@ -25,7 +25,9 @@ export interface WorkerSettings {
  */
 export async function runWorker(settings: WorkerSettings): Promise<void> {
   const { log, signal } = settings
-  Runtime.install({ logger: new DefaultLogger('WARN', ({ level, message, meta }) => log.warn({ level, ...meta }, message)) })
+  Runtime.install({
+    logger: new DefaultLogger('WARN', ({ level, message, meta }) => log.warn({ level, ...meta }, message)),
+  })
   while (!signal.aborted) {
     try {
       await workOnce(settings)
@@ -49,7 +51,9 @@ async function workOnce(settings: WorkerSettings): Promise<void> {
       // Cancellation reaches an activity with its heartbeat: it must not wait for 4 s.
       maxHeartbeatThrottleInterval: '500 ms',
       shutdownGraceTime: '1 s',
-      ...(withWorkflows ? { workflowBundle: { codePath: bundlePath() }, stickyQueueScheduleToStartTimeout: '1 s' } : {}),
+      ...(withWorkflows
+        ? { workflowBundle: { codePath: bundlePath() }, stickyQueueScheduleToStartTimeout: '1 s' }
+        : {}),
     }
     const worker = await Worker.create(options)
     const stop = () => {

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { lstat, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -32,7 +31,13 @@ export interface ImageBuilder {
 
 const MEMORY_BYTES = 4 * 1024 ** 3
 
-export function createImageBuilder({ docker, instance }: { readonly docker: Docker; readonly instance: string }): ImageBuilder {
+export function createImageBuilder({
+  docker,
+  instance,
+}: {
+  readonly docker: Docker
+  readonly instance: string
+}): ImageBuilder {
   return {
     async build(input) {
       const { checkout, commit, name, repo, run, write, signal } = input
@@ -84,13 +89,20 @@ async function follow(stream: NodeJS.ReadableStream, write: (text: string) => vo
     rest = lines.pop() ?? ''
     for (const line of lines) {
       if (line.trim() === '') continue
-      const said = JSON.parse(line) as { stream?: string; status?: string; id?: string; progress?: string; error?: string }
+      const said = JSON.parse(line) as {
+        stream?: string
+        status?: string
+        id?: string
+        progress?: string
+        error?: string
+      }
       if (said.error !== undefined) {
         write(`${said.error}\n`)
         throw new BuildFailed(said.error)
       }
       if (said.stream !== undefined) write(said.stream)
-      else if (said.status !== undefined && said.progress === undefined) write(`${said.id ? `${said.id}: ` : ''}${said.status}\n`)
+      else if (said.status !== undefined && said.progress === undefined)
+        write(`${said.id ? `${said.id}: ` : ''}${said.status}\n`)
     }
   }
 }
@@ -123,8 +135,4 @@ async function ignoring(dir: string): Promise<tarFs.PackOptions> {
       return [...names, '.git'].some((name) => relative === name || relative.startsWith(`${name}/`))
     },
   }
-}
-
-export function fileDigest(bytes: Uint8Array): string {
-  return `sha256:${createHash('sha256').update(bytes).digest('hex')}`
 }

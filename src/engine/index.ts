@@ -1,4 +1,3 @@
 export { connectDocker } from './docker.ts'
-export { createFakeEngine, type FakeEngine, type FakeEngineDeps, type FakeStep } from './fake/fake-engine.ts'
-export { type ClusterDeps, createCluster } from './swarm/cluster.ts'
-export { createNodeEngine, type NodeDeps } from './swarm/node.ts'
+export { createCluster } from './swarm/cluster.ts'
+export { createNodeEngine } from './swarm/node.ts'

@@ -23,7 +23,15 @@ export async function serveGit(
     return
   }
   const protocol = request.headers['git-protocol']
-  const args = ['-c', 'safe.directory=*', '-c', 'uploadpack.allowAnySHA1InWant=true', 'upload-pack', '--strict', '--stateless-rpc']
+  const args = [
+    '-c',
+    'safe.directory=*',
+    '-c',
+    'uploadpack.allowAnySHA1InWant=true',
+    'upload-pack',
+    '--strict',
+    '--stateless-rpc',
+  ]
   const child = spawn('git', [...args, ...(isAdvertisement ? ['--http-backend-info-refs'] : []), '--', mirror], {
     env: {
       PATH: process.env.PATH ?? '/usr/bin:/bin',

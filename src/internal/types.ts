@@ -12,7 +12,12 @@ export interface ServerPort {
    */
   alive(node: { readonly id: string; readonly hostname: string }): Promise<{ readonly liveRuns: readonly string[] }>
   /** The values of the secrets of a job's run that may appear in its output; `version` changes when one of them does. */
-  secrets(job: JobKey): Promise<{ readonly version: string; readonly values: readonly { readonly name: string; readonly value: string }[] }>
+  secrets(
+    job: JobKey,
+  ): Promise<{
+    readonly version: string
+    readonly values: readonly { readonly name: string; readonly value: string }[]
+  }>
   /** Where to go on with a step's log. */
   logState(log: LogKey): Promise<LogCursor>
   /**
@@ -55,7 +60,9 @@ export interface LogEnd {
   /** sha256 (hex) of the raw log and its length, as read by this worker from the start. */
   readonly rawBytes: number
   /** `complete`, or why not. */
-  readonly proof: { readonly kind: 'complete' } | { readonly kind: 'gap'; readonly reason: string; readonly missingBytes?: number }
+  readonly proof:
+    | { readonly kind: 'complete' }
+    | { readonly kind: 'gap'; readonly reason: string; readonly missingBytes?: number }
 }
 
 /** The append does not follow the store's end. */

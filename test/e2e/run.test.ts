@@ -2,7 +2,7 @@ import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { LABELS } from '../../src/core/ids.ts'
 import { BASE_IMAGES } from '../../src/embedded/images.ts'
-import type { GateRow } from '../../src/store/types.ts'
+import type { GateRow, RunDetail } from '../../src/store/types.ts'
 import { type System, startSystem } from '../helpers/system.ts'
 
 let system: System
@@ -219,7 +219,7 @@ describe('retry and cancel', () => {
       return now.try === 2 && now.status === 'succeeded' ? now : undefined
     })
 
-    const rows = (run: typeof before, job: string) => run.attempts.filter((one) => one.job === job)
+    const rows = (run: RunDetail, job: string) => run.attempts.filter((one) => one.job === job)
     expect(rows(after, 'test')).toEqual(rows(before, 'test'))
     expect(rows(after, 'good')).toEqual(rows(before, 'good'))
     expect(rows(after, 'staging')).toEqual(rows(before, 'staging'))

@@ -10,7 +10,7 @@ import {
 import type { StartSegment } from '../types.ts'
 
 /** Which segment of the job a service or volume belongs to, beside the labels of `core/ids.ts`. */
-export const SEGMENT_LABEL = 'penstock.segment'
+const SEGMENT_LABEL = 'penstock.segment'
 
 /** Nodes whose worker of this installation is alive carry this label with the value `alive`. */
 export function workerLabel(instance: string): string {
