@@ -1,11 +1,11 @@
-import { createServer } from 'node:http'
 import { join } from 'node:path'
 import type { Express } from 'express'
 import { announceReady, createLog, databaseUrl, onShutdown } from '../worker/process.ts'
-import { createApp } from './api/app.ts'
+import { createApp, createHttpServer } from './api/app.ts'
 import { createArtifactStore } from './artifacts/store.ts'
 import { ConfigInvalid, loadConfig } from './config/load.ts'
 import { branchName } from './core/change.ts'
+import { createForge } from './forge/index.ts'
 import { createMirrors, type Mirrors } from './git/mirrors.ts'
 import { serveGit } from './git/serve.ts'
 import { createLogStore } from './logs/store.ts'
@@ -32,12 +32,12 @@ async function main(): Promise<void> {
     clock: Date.now,
     headOf: async (repo, ref) => {
       const repository = config.repositories[repo]
-      return repository && mirrors.head({ url: repository.url }, branchName(ref))
+      return repository && mirrors.head(createForge(repository, mirrors).source, branchName(ref))
     },
     parseJunit: (bytes) => parseJUnit(bytes).cases,
     mount: (express) => mountGit(express, mirrors),
   })
-  const server = createServer({ requestTimeout: 60_000, headersTimeout: 15_000 }, app)
+  const server = createHttpServer(app)
   const { host, port } = config.server.listen
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)

@@ -1,4 +1,4 @@
-import type { Transaction } from 'kysely'
+import { sql, type Transaction } from 'kysely'
 import type { Trigger } from '../core/change.ts'
 import type { Database, Writing } from './database.ts'
 import { insertRun, toRunRow } from './runs.ts'
@@ -14,6 +14,13 @@ export function createDeliveries(database: Database): Deliveries {
 
         const { repo, change } = trigger
         const meaning = meaningOf(trigger)
+        const branch = movesBranch(trigger) ? await branchOf(tx.db, trigger) : undefined
+        // Whoever tells it, and from wherever it came: the branch is known to be there.
+        const there = branch?.commit_id === change.commit ? await moveTo(tx.db, trigger) : undefined
+        if (there !== undefined) {
+          await insertDelivery(tx, delivery, { outcome: 'duplicate', run: there })
+          return { kind: 'duplicate', by: 'meaning', ...(await withRun(tx.db, there)) }
+        }
         if (meaning !== undefined) {
           const same = await tx.db
             .selectFrom('meanings')
@@ -21,7 +28,7 @@ export function createDeliveries(database: Database): Deliveries {
             .where('repo', '=', repo)
             .where('meaning', '=', meaning)
             .executeTakeFirst()
-          if (same !== undefined && !(await isNewsAgain(tx.db, trigger))) {
+          if (same !== undefined && !isNewsAgain(branch, trigger)) {
             await insertDelivery(tx, delivery, { outcome: 'duplicate', run: same.run_number })
             return { kind: 'duplicate', by: 'meaning', ...(await withRun(tx.db, same.run_number)) }
           }
@@ -36,7 +43,9 @@ export function createDeliveries(database: Database): Deliveries {
             .onConflict((conflict) => conflict.columns(['repo', 'meaning']).doUpdateSet({ run_number: run.number }))
             .execute()
         }
-        if (movesBranch(trigger)) await seeBranch(tx, repo, change.ref, change.commit)
+        if (movesBranch(trigger) && !(await isLate(tx.db, branch, trigger))) {
+          await seeBranch(tx, repo, change.ref, change.commit)
+        }
         return { kind: 'run', run }
       }),
 
@@ -86,17 +95,51 @@ function meaningOf(trigger: Trigger): string | undefined {
   return undefined
 }
 
-/** The same move of a branch, seen before, is news when the branch had gone back to where the move starts. */
-async function isNewsAgain(db: Transaction<Schema>, trigger: Trigger): Promise<boolean> {
-  if (!movesBranch(trigger)) return false
-  const branch = await db
+interface Branch {
+  /** null: deleted. */
+  readonly commit_id: string | null
+}
+
+function branchOf(db: Transaction<Schema>, { repo, change }: Trigger): Promise<Branch | undefined> {
+  return db
     .selectFrom('branches')
     .select('commit_id')
-    .where('repo', '=', trigger.repo)
-    .where('ref', '=', trigger.change.ref)
+    .where('repo', '=', repo)
+    .where('ref', '=', change.ref)
     .executeTakeFirst()
-  if (branch === undefined) return false
-  return branch.commit_id === null || branch.commit_id === trigger.change.before
+}
+
+/** The same move of a branch, seen before, is news when the branch had gone back to where the move starts. */
+function isNewsAgain(branch: Branch | undefined, { kind, change }: Trigger): boolean {
+  if (kind === 'pull_request' || branch === undefined) return false
+  return branch.commit_id === null || branch.commit_id === change.before
+}
+
+/** The run of the newest known move of the branch to this commit, wherever it came from. */
+async function moveTo(db: Transaction<Schema>, { repo, change }: Trigger): Promise<number | undefined> {
+  const moves = await movesOf(db, repo, change.ref)
+  return moves.filter((move) => move.after === change.commit).at(-1)?.run
+}
+
+/** A move that comes after the one that follows it: its commit gets its run, and the branch stays where it was seen. */
+async function isLate(db: Transaction<Schema>, branch: Branch | undefined, { repo, change }: Trigger): Promise<boolean> {
+  if (!branch?.commit_id || branch.commit_id === change.before) return false
+  return (await movesOf(db, repo, change.ref)).some((move) => move.before === change.commit)
+}
+
+async function movesOf(db: Transaction<Schema>, repo: string, ref: string) {
+  const prefix = `push ${ref} `
+  const rows = await db
+    .selectFrom('meanings')
+    .select(['meaning', 'run_number'])
+    .where('repo', '=', repo)
+    .where(sql<boolean>`meaning like ${`${prefix.replace(/[\\%_]/g, '\\$&')}%`} escape '\\'`)
+    .orderBy('run_number')
+    .execute()
+  return rows.map((row) => {
+    const [before, after] = row.meaning.slice(prefix.length).split(' ')
+    return { before, after, run: row.run_number }
+  })
 }
 
 async function seeBranch(tx: Writing, repo: string, ref: string, commit: string | null): Promise<void> {

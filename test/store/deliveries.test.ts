@@ -159,4 +159,31 @@ await onEveryDatabase((lab) => {
     expect(first).toEqual({ kind: 'ignored', reason: 'ping' })
     expect(second).toEqual({ kind: 'duplicate', by: 'id' })
   })
+
+  test('a push that comes after the one that follows it gets its run, and copies of both stay copies', async () => {
+    const { store } = lab()
+    await store.deliveries.record(delivery(), push('a'))
+    await store.deliveries.record(delivery(), push('c', 'b'))
+
+    const late = await store.deliveries.record(delivery(), push('b', 'a'))
+    const copyOfLate = await store.deliveries.record(delivery(), push('b', 'a'))
+    const copyOfNewest = await store.deliveries.record(delivery(), push('c', 'b'))
+
+    expect(late).toMatchObject({ kind: 'run', run: { number: 3 } })
+    expect(copyOfLate).toMatchObject({ kind: 'duplicate', by: 'meaning', run: { number: 3 } })
+    expect(copyOfNewest).toMatchObject({ kind: 'duplicate', by: 'meaning', run: { number: 2 } })
+  })
+
+  test('a promotion that does not know where the branch came from is the push that the forge reports', async () => {
+    const { store } = lab()
+    const ref = 'refs/heads/production_1%'
+    const promotion = { ...push('b', undefined, ref), kind: 'promotion' as const }
+    await store.deliveries.record(delivery(), push('a', undefined, ref))
+    const first = await store.deliveries.record(delivery(), push('b', 'a', ref))
+
+    const second = await store.deliveries.record(delivery({ source: 'promotion' }), promotion)
+
+    expect(first).toMatchObject({ kind: 'run' })
+    expect(second).toMatchObject({ kind: 'duplicate', by: 'meaning', run: { number: 2 } })
+  })
 })
