@@ -44,9 +44,10 @@ export async function startEmbedded(options: StartEmbedded): Promise<Embedded> {
     dockerHost = engine.host
   }
   const ports = await choosePorts(dataDir)
-  const address = temporal.kind === 'address' ? temporal.address : `127.0.0.1:${ports.temporal}`
+  const frontend = temporalListen(options.env, ports)
+  const address = temporal.kind === 'address' ? temporal.address : fromHere(`${frontend.ip}:${frontend.port}`)
   const listen = options.listen ?? `127.0.0.1:${ports.api}`
-  const local = `http://${listen.replace(/^(0\.0\.0\.0|\[::\])(?=:)/, '127.0.0.1')}`
+  const local = `http://${fromHere(listen)}`
   const api = options.url ?? local
   const common = {
     ...options.env,
@@ -63,7 +64,7 @@ export async function startEmbedded(options: StartEmbedded): Promise<Embedded> {
     ...(dockerHost === undefined ? {} : { DOCKER_HOST: dockerHost }),
   }
   const specs = [
-    ...temporalSpecs(parts, temporal, { dataDir, ports, env: options.env }),
+    ...temporalSpecs(parts, temporal, { dataDir, frontend, address, uiPort: ports.temporalUi, env: options.env }),
     ...processSpecs(common).filter(({ name }) => (parts as readonly string[]).includes(name)),
   ]
   if (temporal.kind === 'address' && parts.includes('temporal')) await prepareNamespace(address, false)
@@ -86,13 +87,41 @@ function workerToken(dataDir: string): string {
   return readFileSync(file, 'utf8')
 }
 
+/** What listens on every address is reached from here on the loopback. */
+function fromHere(listen: string): string {
+  return listen.replace(/^(0\.0\.0\.0|\[::\])(?=:)/, '127.0.0.1')
+}
+
+interface Frontend {
+  readonly ip: string
+  readonly port: number
+}
+
+/** This machine alone, unless the workers of other nodes must reach it: whoever does can do everything there. */
+function temporalListen(env: NodeJS.ProcessEnv, ports: Ports): Frontend {
+  const listen = env.PENSTOCK_TEMPORAL_LISTEN
+  if (!listen) return { ip: '127.0.0.1', port: ports.temporal }
+  // The dev server's own parts find each other on the loopback only, so no single address of a network will do.
+  const match = /^(127\.0\.0\.1|0\.0\.0\.0):([0-9]+)$/.exec(listen)
+  if (!match?.[1]) throw new Error(`PENSTOCK_TEMPORAL_LISTEN is "${listen}"; write 0.0.0.0:7233, or another port`)
+  return { ip: match[1], port: Number(match[2]) }
+}
+
+interface TemporalSpec {
+  readonly dataDir: string
+  readonly frontend: Frontend
+  /** How it is reached from here. */
+  readonly address: string
+  readonly uiPort: number
+  readonly env: NodeJS.ProcessEnv
+}
+
 function temporalSpecs(
   parts: readonly Part[],
   temporal: Temporal,
-  { dataDir, ports, env }: { readonly dataDir: string; readonly ports: Ports; readonly env: NodeJS.ProcessEnv },
+  { dataDir, frontend, address, uiPort, env }: TemporalSpec,
 ): readonly ProcessSpec[] {
   if (temporal.kind === 'address' || !parts.includes('temporal')) return []
-  const address = `127.0.0.1:${ports.temporal}`
   let prepared = false
   return [
     {
@@ -100,8 +129,8 @@ function temporalSpecs(
       command: temporal.executable,
       args: devServerArgs({
         databaseFile: path.join(dataDir, 'temporal.db'),
-        port: ports.temporal,
-        uiPort: ports.temporalUi,
+        ...frontend,
+        uiPort,
       }),
       env,
       phase: 0,

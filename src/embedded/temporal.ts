@@ -155,6 +155,7 @@ async function succeeds(program: string, args: readonly string[]): Promise<boole
 /** How the dev server is started. Each setting is there because its default costs tens of milliseconds a hop. */
 export function devServerArgs(options: {
   readonly databaseFile: string
+  readonly ip: string
   readonly port: number
   readonly uiPort: number
 }): readonly string[] {
@@ -164,9 +165,11 @@ export function devServerArgs(options: {
     '--db-filename',
     options.databaseFile,
     '--ip',
-    '127.0.0.1',
+    options.ip,
     '--port',
     String(options.port),
+    '--ui-ip',
+    '127.0.0.1',
     '--ui-port',
     String(options.uiPort),
     '--log-level',

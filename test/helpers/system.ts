@@ -69,6 +69,10 @@ export interface SystemOptions {
   readonly env?: Readonly<Record<string, string>>
   /** Url of a PostgreSQL database; SQLite in the data directory if absent. */
   readonly database?: string
+  /** `host:port` of the server, where others than this machine must reach it. */
+  readonly listen?: string
+  /** Which processes there are, now and after each `start`; all if absent. */
+  readonly parts?: readonly Part[]
   readonly verbose?: boolean
 }
 
@@ -107,7 +111,9 @@ ${options.config ?? ''}
   const say = (text: string) => {
     if (options.verbose || process.env.TEST_VERBOSE) console.error(`      ${text}`)
   }
-  const start = (only?: readonly Part[]) => startEmbedded({ dataDir, configFile, env, say, ...(only ? { only } : {}) })
+  const { listen, parts } = options
+  const start = (only = parts) =>
+    startEmbedded({ dataDir, configFile, env, say, ...(listen ? { listen } : {}), ...(only ? { only } : {}) })
   const { docker } = await ensureDocker({ dataDir, env, say })
   await ensureSwarm(docker, { dataDir, say })
   await ensureBaseImages(docker, { env, say })
