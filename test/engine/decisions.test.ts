@@ -255,6 +255,7 @@ test('a job attempt gives exactly this service, whatever else its spec says', ()
     image: 'alpine@sha256:00',
     instance: 'main',
     helperVolume: 'pst-helper-x',
+    network: 'pst-x-net',
     secretIds: new Map([['TOKEN', { id: 'id1', name: 'pst-k0' }]]),
     nativeNoNewPrivileges: true,
     node: 'n1',

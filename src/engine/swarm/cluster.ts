@@ -80,9 +80,23 @@ export function createCluster({ docker, instance, log }: ClusterDeps): Cluster {
     }
   }
 
-  async function ensureNetwork(run: string): Promise<void> {
+  async function networksOf(run: string) {
     const name = runNetwork(instance, run)
-    if ((await docker.listNetworks({ filters: { name: [name] } })).some((network) => network.Name === name)) return
+    const networks = await docker.listNetworks({ filters: { name: [name] } })
+    return networks.filter((network) => network.Name === name || network.Name.startsWith(`${name}-`))
+  }
+
+  /**
+   * The network that a new job of the run gets. An engine that died and came back refuses every further container on the
+   * networks it had ("network … exists"), so after its return the run gets another one. It made its own bridge anew then.
+   */
+  async function ensureNetwork(run: string): Promise<string> {
+    const [present, bridge] = await Promise.all([networksOf(run), orAbsent(docker.getNetwork('bridge').inspect())])
+    const engineStart = Date.parse(bridge?.Created ?? '')
+    const usable = present.find(({ Created }) => !(Date.parse(Created ?? '') < engineStart))
+    if (usable) return usable.Name
+    const first = runNetwork(instance, run)
+    const name = present.length === 0 ? first : `${first}-${engineStart.toString(36)}`
     try {
       await docker.createNetwork({
         Name: name,
@@ -95,6 +109,7 @@ export function createCluster({ docker, instance, log }: ClusterDeps): Cluster {
     } catch (error) {
       if (!isConflict(error)) throw error
     }
+    return name
   }
 
   async function jobSecrets(key: JobKey) {
@@ -142,6 +157,7 @@ export function createCluster({ docker, instance, log }: ClusterDeps): Cluster {
       ...request,
       instance,
       helperVolume: helperVolume(instance),
+      network: await ensureNetwork(key.run),
       secretIds,
       nativeNoNewPrivileges: await nativeNoNewPrivileges(),
     })
@@ -211,12 +227,9 @@ export function createCluster({ docker, instance, log }: ClusterDeps): Cluster {
    * is neither free nor usable.
    */
   async function removeNetwork(run: string): Promise<void> {
-    const name = runNetwork(instance, run)
-    const left = async () =>
-      (await docker.listNetworks({ filters: { name: [name] } })).filter((network) => network.Name === name)
     const deadline = performance.now() + REMOVAL_LIMIT_MS
     for (let pause = 20; ; pause = Math.min(pause * 2, 500)) {
-      const networks = await left()
+      const networks = await networksOf(run)
       if (networks.length === 0) return
       for (const network of networks) {
         try {
@@ -226,7 +239,7 @@ export function createCluster({ docker, instance, log }: ClusterDeps): Cluster {
         }
       }
       if (performance.now() >= deadline)
-        throw new Error(`network ${name} is still there ${REMOVAL_LIMIT_MS / 1000} s after it was removed`)
+        throw new Error(`a network of ${run} is still there ${REMOVAL_LIMIT_MS / 1000} s after it was removed`)
       await sleep(pause)
     }
   }
@@ -290,7 +303,7 @@ export function createCluster({ docker, instance, log }: ClusterDeps): Cluster {
 
   return {
     resolveImage,
-    ensureNetwork,
+    ensureNetwork: async (run) => void (await ensureNetwork(run)),
     ensureSecrets,
     startSegment,
     placement,

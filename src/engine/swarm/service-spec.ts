@@ -3,7 +3,6 @@ import {
   type JobKey,
   jobLabels,
   LABELS,
-  runNetwork,
   segmentService,
   workspaceVolume,
 } from '../../core/ids.ts'
@@ -37,6 +36,7 @@ const NO_NEW_PRIVILEGES: object = { NoNewPrivileges: true }
 export interface SegmentServiceInput extends StartSegment {
   readonly instance: string
   readonly helperVolume: string
+  readonly network: string
   /** Swarm's ids of the job's secrets, by secret name. */
   readonly secretIds: ReadonlyMap<string, { readonly id: string; readonly name: string }>
   /** The engine can set "no new privileges" on a service (API 1.44 and later); else the wrapper does. */
@@ -98,7 +98,7 @@ export function segmentServiceSpec(input: SegmentServiceInput) {
           ]
         }),
       },
-      Networks: [{ Target: runNetwork(instance, key.run) }],
+      Networks: [{ Target: input.network }],
       Resources: {
         Limits: {
           NanoCPUs: Math.round(job.resources.cpus.limit * 1e9),
