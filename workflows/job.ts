@@ -11,6 +11,7 @@ import {
   proxyLocalActivities,
   setCurrentDetails,
   setHandler,
+  sleep,
   TimeoutFailure,
 } from '@temporalio/workflow'
 import { CONTROL_QUEUE, nodeQueue } from '../src/core/ids.ts'
@@ -37,8 +38,15 @@ const starting = proxyLocalActivities<ControlActivities>({
 
 /** Asked again by itself, in case the wake-up was lost. */
 const POOL_RETRY = '30 s'
-/** No worker of that node takes the work within this time: the job is errored, naming the node. */
+/** A worker that is there takes the work at once. If none does in this time, Swarm is asked whether the node still lives. */
+const LOOK_FOR_NODE = '10 s'
+/** No worker there after so many looks, though the node lives: the job is errored, naming the node. */
+const MOST_LOOKS = 12
 const NO_WORKER = '2 min'
+/** A node's worker can fail to do its part (no space, no server): that is tried again after a growing pause. */
+const MOST_FAILURES = 20
+const FIRST_PAUSE_MS = 500
+const LONGEST_PAUSE_MS = 30_000
 /** A node's worker beats every second; after this silence the work is given to whoever listens on the node's queue. */
 const WORKER_SILENT = '5 s'
 
@@ -171,7 +179,7 @@ function notPlaced(place: Exclude<JobPlacement, { kind: 'placed' }>): JobResult 
     case 'lost':
       return {
         outcome: 'errored',
-        reason: `node ${place.node} was lost: ${place.reason}`,
+        reason: `the job was lost: ${place.reason}`,
         lost: true,
         node: place.node,
       }
@@ -191,45 +199,60 @@ async function followSegment(
   const node = proxyActivities<NodeActivities>({
     taskQueue: nodeQueue(place.node),
     startToCloseTimeout: '7 days',
-    scheduleToStartTimeout: NO_WORKER,
+    scheduleToStartTimeout: LOOK_FOR_NODE,
     heartbeatTimeout: WORKER_SILENT,
     // A failed attempt is looked into (is the node alive? was the task lost?) before the next one.
     retry: { maximumAttempts: 1 },
     cancellationType: ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
     summary: `${input.key.stage} / ${input.job.name} on ${place.hostname}`,
   })
+  let looks = 0
+  let failures = 0
   for (;;) {
-    let result: SegmentResult
-    try {
-      result = await node.runSegment(segment)
-    } catch (err) {
-      const verdict = afterFailure(err, place.hostname)
-      if (verdict) return verdict
-      result = { kind: 'not_started' }
-      log.warn('the segment is followed anew', { ...input.key, reason: reasonOf(err) })
-    }
+    const result = await runOnce(node, segment)
     if (result.kind === 'ended') return result
     const now = await quick.placement({ key: input.key, segment: segment.segment })
-    if (now.kind === 'lost' || now.kind === 'rejected') return notPlaced(now)
+    if (now.kind === 'lost') return notPlaced({ ...now, node: place.node })
+    if (now.kind === 'rejected') return notPlaced(now)
+    if (result.kind === 'no_worker') {
+      looks++
+      if (looks < MOST_LOOKS) continue
+      const reason = `no worker on node ${place.hostname} took the job within ${NO_WORKER}`
+      return { outcome: 'errored', reason, lost: true, node: place.node }
+    }
+    if (result.kind === 'failed') {
+      log.warn('the segment is followed anew', { ...input.key, reason: result.reason })
+      failures++
+      if (failures === MOST_FAILURES) return { outcome: 'errored', reason: result.reason, lost: true, node: place.node }
+      await sleep(Math.min(FIRST_PAUSE_MS * 2 ** failures, LONGEST_PAUSE_MS))
+    } else failures = 0
+    looks = 0
   }
 }
 
-/** What a failed activity means for the attempt; undefined: it may be followed anew. */
-function afterFailure(err: unknown, hostname: string): JobResult | undefined {
-  if (isCancellation(err)) throw err
-  const cause = err instanceof ActivityFailure ? err.cause : err
-  if (cause instanceof TimeoutFailure) {
-    if (cause.timeoutType === 'SCHEDULE_TO_START') {
-      return {
-        outcome: 'errored',
-        reason: `no worker on node ${hostname} took the job within ${NO_WORKER}`,
-        lost: true,
-      }
+type Followed =
+  | SegmentResult
+  /** Nobody listens on the node's queue; or whoever did is silent now. */
+  | { readonly kind: 'no_worker' }
+  | { readonly kind: 'silent' }
+  | { readonly kind: 'failed'; readonly reason: string }
+
+/** One call of the node's worker, and what came of it if it did not come back with an answer. */
+async function runOnce(node: Pick<NodeActivities, 'runSegment'>, segment: SegmentInput): Promise<Followed> {
+  try {
+    return await node.runSegment(segment)
+  } catch (err) {
+    if (isCancellation(err)) throw err
+    const cause = err instanceof ActivityFailure ? err.cause : err
+    if (cause instanceof TimeoutFailure) {
+      return { kind: cause.timeoutType === 'SCHEDULE_TO_START' ? 'no_worker' : 'silent' }
     }
-    return undefined
+    if (!(cause instanceof ApplicationFailure) || cause.nonRetryable) {
+      return { kind: 'ended', outcome: 'errored', reason: reasonOf(err), lost: false }
+    }
+    // A worker that shuts down in order has handed over, and has not failed.
+    return cause.type === 'shutdown' ? { kind: 'silent' } : { kind: 'failed', reason: reasonOf(err) }
   }
-  if (cause instanceof ApplicationFailure && !cause.nonRetryable) return undefined
-  return { outcome: 'errored', reason: reasonOf(err), lost: false }
 }
 
 function reasonOf(err: unknown): string {
