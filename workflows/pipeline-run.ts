@@ -69,6 +69,9 @@ const EXPIRY_STEP_MS = 1_000
 /** An attempt that the infrastructure lost is run again at most this often, where the spec says it may be. */
 const MOST_LOST_ATTEMPTS = 3
 
+/** A node whose worker does not take its cleaning up within this time does it when it is back: neither run nor gate waits. */
+const NODE_AWAY = '15 s'
+
 type Ready = Extract<Begun, { kind: 'begun' }>
 type Ended = { readonly outcome: Outcome; readonly reason?: string }
 
@@ -310,7 +313,12 @@ function createRun(input: RunInput, begun: Begun) {
       await clean.removeJob({ key })
       if (node !== undefined) {
         await clean.removeVolumes.executeWithOptions(
-          { taskQueue: nodeQueue(node), startToCloseTimeout: '1 min', scheduleToCloseTimeout: '2 min' },
+          {
+            taskQueue: nodeQueue(node),
+            startToCloseTimeout: '1 min',
+            scheduleToCloseTimeout: '2 min',
+            scheduleToStartTimeout: NODE_AWAY,
+          },
           [{ key }],
         )
       }
