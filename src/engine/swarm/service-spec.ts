@@ -1,11 +1,4 @@
-import {
-  controlVolume,
-  type JobKey,
-  jobLabels,
-  LABELS,
-  segmentService,
-  workspaceVolume,
-} from '../../core/ids.ts'
+import { controlVolume, type JobKey, jobLabels, LABELS, segmentService, workspaceVolume } from '../../core/ids.ts'
 import type { StartSegment } from '../types.ts'
 
 /** Which segment of the job a service or volume belongs to, beside the labels of `core/ids.ts`. */
