@@ -152,7 +152,7 @@ async function leasePools(
         return { kind: 'ended', result: { outcome: 'canceled', reason: `superseded by ${answer.by}`, lost: false } }
       case 'queued':
         setCurrentDetails(`waits for a pool: ${answer.sentence}`)
-        await condition(() => wakeUps() !== seen, POOL_RETRY)
+        await condition(() => wakeUps() !== seen, POOL_RETRY, { summary: 'asks the pool again' })
     }
   }
 }

@@ -18,7 +18,7 @@ import {
   workflowInfo,
 } from '@temporalio/workflow'
 import type { Answer } from '../src/core/approval.ts'
-import type { Waiting } from '../src/core/events.ts'
+import type { RunEvent, Waiting } from '../src/core/events.ts'
 import { CONTROL_QUEUE, jobId, nodeQueue } from '../src/core/ids.ts'
 import { type Outcome, worstOutcome } from '../src/core/outcome.ts'
 import type {
@@ -133,14 +133,17 @@ function createRun(input: RunInput, begun: Begun) {
     { key: { name: 'PenstockStatus', type: 'KEYWORD' }, value: 'running' },
   ])
 
+  async function record(key: string, event: RunEvent): Promise<void> {
+    await quick.append({ run, key, events: [event] })
+  }
+
   async function stages(ready: Ready): Promise<Ended> {
     for (const stage of ready.plan.stages) {
       if (isStageDone(ready.progress, stage) && (await stands(ready, stage))) {
         shown[stage.name] = 'succeeded'
-        await quick.append({
-          run,
-          key: `${input.try}/${stage.name}/reused`,
-          events: [{ type: 'stage.reused.v1', stage: stage.name }],
+        await record(`${input.try}/${stage.name}/reused`, {
+          type: 'stage.reused.v1',
+          stage: stage.name,
         })
         continue
       }
@@ -163,10 +166,10 @@ function createRun(input: RunInput, begun: Begun) {
 
   async function runStage(ready: Ready, stage: Stage): Promise<Ended> {
     const attempt = nextAttempt(ready.progress.stages[stage.name])
-    await quick.append({
-      run,
-      key: `${stage.name}/${attempt}/started`,
-      events: [{ type: 'stage.started.v1', stage: stage.name, attempt }],
+    await record(`${stage.name}/${attempt}/started`, {
+      type: 'stage.started.v1',
+      stage: stage.name,
+      attempt,
     })
     stageName = stage.name
     shown[stage.name] = 'running'
@@ -187,10 +190,11 @@ function createRun(input: RunInput, begun: Begun) {
   async function finishStage(stage: Stage, attempt: number, ended: Ended): Promise<void> {
     shown[stage.name] = ended.outcome
     show(`stage ${stage.name}`)
-    await quick.append({
-      run,
-      key: `${stage.name}/${attempt}/finished`,
-      events: [{ type: 'stage.finished.v1', stage: stage.name, attempt, ...ended }],
+    await record(`${stage.name}/${attempt}/finished`, {
+      type: 'stage.finished.v1',
+      stage: stage.name,
+      attempt,
+      ...ended,
     })
   }
 
@@ -377,7 +381,7 @@ function createRun(input: RunInput, begun: Begun) {
   async function recordBuilt(deliverable: Deliverable): Promise<void> {
     deliverables = [...deliverables, deliverable]
     const { name } = deliverable
-    await quick.append({ run, key: `${name}:built`, events: [{ type: 'deliverable.built.v1', ...deliverable }] })
+    await record(`${name}:built`, { type: 'deliverable.built.v1', ...deliverable })
   }
 
   async function buildImage(
@@ -388,10 +392,11 @@ function createRun(input: RunInput, begun: Begun) {
     const attempt = nextAttempt(ready.progress.stages[stage]?.jobs[one.name])
     const key = { run, stage, job: one.name, attempt }
     const { node, hostname } = await controlActivities(`for ${one.name}`).chooseBuildNode({ run })
-    await quick.append({
-      run,
-      key: `${jobId(key)}:started`,
-      events: [{ type: 'job.started.v1', stage, job: one.name, attempt }],
+    await record(`${jobId(key)}:started`, {
+      type: 'job.started.v1',
+      stage,
+      job: one.name,
+      attempt,
     })
     const builder = proxyActivities<NodeActivities>({
       taskQueue: nodeQueue(node),
@@ -445,7 +450,7 @@ function createRun(input: RunInput, begun: Begun) {
           throw ApplicationFailure.nonRetryable(answer.sentence, 'errored')
         case 'queued':
           await showWaiting({ kind: 'environment', sentence: answer.sentence })
-          await condition(() => wakeUps !== seen, ASK_AGAIN)
+          await condition(() => wakeUps !== seen, ASK_AGAIN, { summary: `asks for ${environment} again` })
       }
     }
   }
@@ -476,7 +481,7 @@ function createRun(input: RunInput, begun: Begun) {
       const news = () => votes.length > 0 || wakeUps !== seen
       const left = answer.expiresAt === undefined ? undefined : Math.max(answer.expiresAt - Date.now(), EXPIRY_STEP_MS)
       if (left === undefined) await condition(news)
-      else if (!(await condition(news, left))) {
+      else if (!(await condition(news, left, { summary: `${gateName} expires` }))) {
         answer = await quick.expireGate({ run, gate: gateName })
         continue
       }
@@ -506,13 +511,18 @@ function createRun(input: RunInput, begun: Begun) {
   function show(headline: string, text?: string): void {
     const planned = begun.kind === 'begun' ? begun.plan.stages : []
     const rows = planned.map(({ name }) => `| ${name} | ${shown[name] ?? ''} |`)
-    // A reason may quote what people wrote: in a block of code no link and no picture begins.
-    const said = text === undefined ? [] : ['', '```', text.replaceAll('```', "'''"), '```']
+    const said = text === undefined ? [] : ['', quoted(text)]
     const table = rows.length > 0 ? ['', '| stage | |', '| --- | --- |', ...rows] : []
     setCurrentDetails([`**${headline}**`, ...said, ...table].join('\n'))
   }
 
   return { stages, cleanUp, show }
+}
+
+/** A reason may quote what people wrote: no picture begins in it, and no link that leads elsewhere than it says. */
+function quoted(text: string): string {
+  if (text.includes('\n')) return ['```', text.replaceAll('```', "'''"), '```'].join('\n')
+  return text.replace(/[\\`*_[\]<>!|#~&]/g, '\\$&')
 }
 
 /** A job that did not succeed fails in Temporal, too, and carries its result as the failure's details. */

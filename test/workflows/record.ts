@@ -32,7 +32,10 @@ export async function record(release: string): Promise<void> {
   const stand = await startStand()
   const write = async (name: string, workflowId: string) => {
     const history = await stand.client.workflow.getHandle(workflowId).fetchHistory()
-    writeFileSync(new URL(`histories/${release}-${name}.json`, import.meta.url), `${historyToJSON(history)}\n`)
+    writeFileSync(
+      new URL(`histories/${release}-${name}.json`, import.meta.url),
+      `${JSON.stringify(JSON.parse(historyToJSON(history)))}\n`,
+    )
   }
   try {
     const approved = await atGate(stand, {})
