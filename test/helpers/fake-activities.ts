@@ -1,4 +1,4 @@
-import { CancelledFailure, Context } from '@temporalio/activity'
+import { Context } from '@temporalio/activity'
 import type { RunEvent } from '../../src/core/events.ts'
 import type { JobKey } from '../../src/core/ids.ts'
 import type { Outcome } from '../../src/core/outcome.ts'
@@ -55,10 +55,6 @@ export async function untilCanceled(): Promise<never> {
   } finally {
     clearInterval(beat)
   }
-}
-
-export function isCanceled(err: unknown): boolean {
-  return err instanceof CancelledFailure
 }
 
 const LATENCIES_MS = [25, 0, 10, 40, 2, 60]
