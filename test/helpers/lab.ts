@@ -5,11 +5,20 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type Docker from 'dockerode'
 import { execa } from 'execa'
+import { environment } from '../../src/config/environment.ts'
+import { findProgram } from '../../src/embedded/debian.ts'
 import { connectDocker } from '../../src/engine/docker.ts'
 
 const SCRIPT = fileURLToPath(new URL('../swarm-lab/swarm-lab', import.meta.url))
 const WORKER = fileURLToPath(new URL('../../dist/worker/node.js', import.meta.url))
 const READY_MS = 60_000
+const PROGRAMS = ['dockerd', 'docker-registry', 'tini', 'busybox', 'ip', 'iptables', 'nsenter', 'curl', 'jq']
+
+/** Whether a lab can be made here: it takes root, and what `npm test` installs on Debian. */
+export function canStartLab(): boolean {
+  const path = `/usr/sbin:/sbin:${environment().PATH ?? ''}`
+  return process.getuid?.() === 0 && PROGRAMS.every((program) => findProgram(program, path) !== undefined)
+}
 
 /** A Swarm of several nodes on this machine, each in namespaces of its own; see test/swarm-lab/README.md. */
 export interface Lab {

@@ -5,7 +5,7 @@ import type { RunEvent } from '../../src/core/events.ts'
 import { type JobKey, jobLabels, LABELS, workspaceVolume } from '../../src/core/ids.ts'
 import { workerLabel } from '../../src/engine/swarm/service-spec.ts'
 import type { AttemptRow } from '../../src/store/types.ts'
-import { type Lab, type NodeWorker, startLab, startNodeWorker } from '../helpers/lab.ts'
+import { canStartLab, type Lab, type NodeWorker, startLab, startNodeWorker } from '../helpers/lab.ts'
 import { REPO, type System, startSystem } from '../helpers/system.ts'
 
 // Server, control worker and Temporal run on this machine, and speak to the Docker of the manager n1 alone. Each node
@@ -18,6 +18,9 @@ const IMAGE = `${NET}.1:5000/busybox:latest`
 const OTHER_IMAGE = `${NET}.1:5000/other:1`
 /** Of n1 alone: no registry has it. */
 const LOCAL_IMAGE = 'only-on-n1:1'
+
+/** Several machines on one: needs root, and the programs of test/swarm-lab. */
+const describeWithLab = describe.skipIf(!canStartLab())
 
 let lab: Lab
 let system: System
@@ -150,7 +153,7 @@ function waitingFor(number: number, job: string, seconds = 60): Promise<string> 
   )
 }
 
-describe('jobs on several nodes', () => {
+describeWithLab('jobs on several nodes', () => {
   it('run where their constraints say, each followed by the worker of its own node', async () => {
     const number = await system.push(
       spec(`
@@ -265,7 +268,7 @@ test:
   }, 240_000)
 })
 
-describe('a job that no node can take', () => {
+describeWithLab('a job that no node can take', () => {
   it('waits with the reason of Swarm while another holds what it needs, and goes on after it', async () => {
     const { MemTotal } = await lab.docker('n2').info()
     const memory = `${Math.floor((MemTotal / 2 ** 20) * 0.6)}Mi`
@@ -323,7 +326,7 @@ test:
   }, 300_000)
 })
 
-describe('a node’s worker', () => {
+describeWithLab('a node’s worker', () => {
   it('that is killed and started again follows the same container, and the log is whole', async () => {
     const lines = 500
     const number = await system.push(
@@ -382,7 +385,7 @@ test:
   }, 300_000)
 })
 
-describe('a node that is lost', () => {
+describeWithLab('a node that is lost', () => {
   it('makes its jobs errored by name, or runs them elsewhere; when it is back, nothing of them stays', async () => {
     await setLabel('n2', 'spot=yes')
     const number = await system.push(
