@@ -128,6 +128,7 @@ export async function startNodeWorker(lab: Lab, node: string, settings: NodeWork
   }
   return {
     async kill(signal) {
+      if (ended) return
       // The process id is that of the node's own namespace.
       await lab.exec(node, 'kill', `-${signal.slice(3)}`, readFileSync(readyFile, 'utf8'))
       await end
