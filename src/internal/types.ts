@@ -12,9 +12,7 @@ export interface ServerPort {
    */
   alive(node: { readonly id: string; readonly hostname: string }): Promise<{ readonly liveRuns: readonly string[] }>
   /** The values of the secrets of a job's run that may appear in its output; `version` changes when one of them does. */
-  secrets(
-    job: JobKey,
-  ): Promise<{
+  secrets(job: JobKey): Promise<{
     readonly version: string
     readonly values: readonly { readonly name: string; readonly value: string }[]
   }>

@@ -122,7 +122,11 @@ async function moveTo(db: Transaction<Schema>, { repo, change }: Trigger): Promi
 }
 
 /** A move that comes after the one that follows it: its commit gets its run, and the branch stays where it was seen. */
-async function isLate(db: Transaction<Schema>, branch: Branch | undefined, { repo, change }: Trigger): Promise<boolean> {
+async function isLate(
+  db: Transaction<Schema>,
+  branch: Branch | undefined,
+  { repo, change }: Trigger,
+): Promise<boolean> {
   if (!branch?.commit_id || branch.commit_id === change.before) return false
   return (await movesOf(db, repo, change.ref)).some((move) => move.before === change.commit)
 }
