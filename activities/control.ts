@@ -240,15 +240,23 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     const ended = await endedAlready(key.run)
     if (ended) return { kind: 'refused', outcome: 'errored', reason: ended }
     const { stage, job: name, attempt } = key
-    await store.events.append(key.run, `${jobId(key)}:started`, [{ type: 'job.started.v1', stage, job: name, attempt }])
+    const [possible] = await Promise.all([
+      cluster.canPlace(job),
+      store.events.append(key.run, `${jobId(key)}:started`, [{ type: 'job.started.v1', stage, job: name, attempt }]),
+    ])
     const values = secretValues(input.repo, job)
     if ('refused' in values) return { kind: 'refused', outcome: 'errored', reason: values.refused }
-    const possible = await cluster.canPlace(job)
     if (possible.kind === 'no' && input.context.unplaceable === 'fail') {
       return { kind: 'refused', outcome: 'errored', reason: possible.sentence }
     }
     return refusable(async () => {
-      await Promise.all([cluster.ensureNetwork(key.run), cluster.ensureSecrets(key, values.values)])
+      const [first] = job.segments
+      await Promise.all([
+        cluster.ensureNetwork(key.run),
+        cluster.ensureSecrets(key, values.values),
+        // Remembered for the service, so that it is looked up while the others are made.
+        first && cluster.resolveImage(first.image),
+      ])
       return startOn(key, job, 0)
     })
   }

@@ -14,6 +14,7 @@ import {
   type NodeEngine,
   type SegmentState,
   type StepEnd,
+  type StepState,
 } from '../src/engine/types.ts'
 import type { Mirrors, Source } from '../src/git/mirrors.ts'
 import { ServerRefused } from '../src/internal/client.ts'
@@ -40,6 +41,8 @@ const GATE_PATIENCE_MS = 10_000
 const CONTAINER_LOOK_MS = 1_000
 const ENDED_POLL_MS = 50
 const CHANGE_WAIT_MS = 250
+/** Steps whose logs are moved at the same time. */
+const STEPS_AT_ONCE = 8
 /** From SIGTERM to SIGKILL for canceled and timed-out steps. */
 const GRACE_SECONDS = 10
 const DELIVERED_LIMITS = { files: 100, bytes: 100 * 1024 * 1024 } as const
@@ -55,9 +58,12 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
     const beat = setInterval(() => context.heartbeat(), BEAT_MS)
     const leases = setInterval(() => void server.extendLeases(key).catch(warnAbout('leases were not extended')), 30_000)
     try {
+      const secrets = server.secrets(key)
+      // Met when the follower is made; the container comes to its gate meanwhile.
+      secrets.catch(() => undefined)
       const begun = await begin(input, context.cancellationSignal)
       if (begun === 'not_started') return { kind: 'not_started' }
-      const follower = await createFollower(input)
+      const follower = createFollower(input, await secrets, begun === 'first')
       return await follow(input, follower, context)
     } catch (err) {
       if (context.cancellationSignal.aborted) return await interrupted(input, context, err)
@@ -72,17 +78,21 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
     }
   }
 
-  /** Workspace, variables and scripts are there before the container may go on. Done once, whoever does it. */
-  async function begin(input: SegmentInput, signal: AbortSignal): Promise<'begun' | 'not_started'> {
+  /**
+   * Workspace, variables and scripts are there before the container may go on. Done once, whoever does it. `first`:
+   * nothing of the segment has run before.
+   */
+  async function begin(input: SegmentInput, signal: AbortSignal): Promise<'first' | 'again' | 'not_started'> {
     const { key, segment } = input
     const { workspace } = await engine.prepareVolumes(key, segment)
     const { gate } = await engine.observe(key, segment)
     if (gate !== 'open') {
-      if (segment === 0) {
+      const workspaceReady = async () => {
+        if (segment !== 0) return
         const mirror = await deps.mirrors.ensure(input.repo, deps.sourceOf(input.repo), input.commit)
         await checkout(mirror, input.commit, workspace, signal)
       }
-      await engine.writeSegment({
+      const written = engine.writeSegment({
         key,
         segment,
         content: input.content,
@@ -93,11 +103,14 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
         timeoutSeconds: input.timeoutSeconds,
         graceSeconds: GRACE_SECONDS,
       })
+      // Both have ended before anything else happens to the volumes, also when one of them fails.
+      for (const done of await Promise.allSettled([workspaceReady(), written]))
+        if (done.status === 'rejected') throw done.reason
     }
     const patience = AbortSignal.any([signal, AbortSignal.timeout(GATE_PATIENCE_MS)])
     try {
       await engine.openGate(key, segment, patience)
-      return 'begun'
+      return gate === 'open' ? 'again' : 'first'
     } catch (err) {
       if (!signal.aborted && patience.aborted) return 'not_started'
       throw err
@@ -143,17 +156,19 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
     follower: Follower,
     end: ContainerEnd | undefined,
   ): Promise<SegmentResult> {
-    const { key } = input
     const verdict = await follower.close(end)
-    if (end === undefined) {
-      // The steps are through; a kill by the memory limit that they survived shows only on the container.
-      const seen = await engine.ended(key, input.segment)
-      if (seen?.kind === 'exited' && seen.memoryKill) log.warn({ job: jobId(key) }, 'a process met the memory limit')
-    }
+    // The steps are through, and nobody waits for this; a kill by the memory limit that they survived shows only on the
+    // container.
+    if (end === undefined) void noteMemoryKill(input).catch(warnAbout('the container was not looked at'))
     if (input.junit.length > 0 && (input.last || verdict.outcome !== 'succeeded')) await readReports(input)
     const collected =
       input.last && verdict.outcome === 'succeeded' && input.collect ? await collect(input, input.collect) : undefined
     return { kind: 'ended', lost: verdict.lost ?? false, ...withoutLost(verdict), ...(collected ? { collected } : {}) }
+  }
+
+  async function noteMemoryKill({ key, segment }: SegmentInput): Promise<void> {
+    const seen = await engine.ended(key, segment)
+    if (seen?.kind === 'exited' && seen.memoryKill) log.warn({ job: jobId(key) }, 'a process met the memory limit')
   }
 
   /** Keeps what the job delivers, file by file, and the list of them. */
@@ -188,7 +203,7 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
       throw ApplicationFailure.retryable('the worker shuts down', 'shutdown', err)
     const { key, segment } = input
     await engine.stop(key, segment, GRACE_SECONDS * 1000)
-    const follower = await createFollower(input)
+    const follower = createFollower(input, await server.secrets(key), false)
     await follower.take(await engine.observe(key, segment))
     await follower.close({ kind: 'canceled' })
     return { kind: 'ended', outcome: 'canceled', lost: false }
@@ -203,10 +218,13 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
     close(end: ContainerEnd | { readonly kind: 'canceled' } | undefined): Promise<Verdict>
   }
 
-  async function createFollower(input: SegmentInput): Promise<Follower> {
+  function createFollower(
+    input: SegmentInput,
+    secrets: Awaited<ReturnType<ServerPort['secrets']>>,
+    isFirst: boolean,
+  ): Follower {
     const { key, segment, content, firstStep } = input
     const { run, stage, job, attempt } = key
-    const secrets = await server.secrets(key)
     const pumps = new Map<number, LogPump>()
     const started = new Set<number>()
     const ended = new Map<number, Verdict>()
@@ -220,6 +238,7 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
           server,
           log: { ...key, step: index },
           secrets,
+          isNew: isFirst,
           read: (offset, limit) => engine.readLog(key, segment, index, offset, limit),
         })
         pumps.set(index, pump)
@@ -244,21 +263,37 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
       await tell(index, 'finished', verdict, end?.exitCode)
       ended.set(index, verdict)
     }
+    /** Logs of several steps move at once; what is told of them stays in the order of the steps. */
+    async function takeSome(steps: readonly StepState[], isSettled: (step: StepState) => boolean): Promise<void> {
+      let told = Promise.resolve()
+      const work = steps.flatMap((step): readonly Promise<unknown>[] => {
+        const { index, end } = step
+        if (!started.has(index)) {
+          started.add(index)
+          told = told.then(() => tell(index, 'started'))
+        }
+        if (!end) return [pumpOf(index).pump()]
+        // Stopped by a signal: whose doing its exit code is, the end of the container tells.
+        if (!isSettled(step)) return []
+        const verdict = verdictOf(end)
+        const moved = pumpOf(index).finish(end)
+        told = told.then(async () => {
+          await moved
+          await tell(index, 'finished', verdict, end.exitCode)
+          ended.set(index, verdict)
+        })
+        return [moved, told]
+      })
+      for (const done of await Promise.allSettled([...work, told])) if (done.status === 'rejected') throw done.reason
+    }
 
     const follower: Follower = {
       tampered: undefined,
       async take(state) {
         last = state
-        for (const step of state.steps) {
-          if (!step.started || ended.has(step.index)) continue
-          if (!started.has(step.index)) {
-            started.add(step.index)
-            await tell(step.index, 'started')
-          }
-          // Stopped by a signal: whose doing its exit code is, the end of the container tells.
-          if (step.end && state.stopped && step.end.exitCode !== 0) continue
-          if (step.end) await endStep(step.index, verdictOf(step.end), step.end)
-          else await pumpOf(step.index).pump()
+        const open = state.steps.filter((step) => step.started && !ended.has(step.index))
+        for (let at = 0; at < open.length; at += STEPS_AT_ONCE) {
+          await takeSome(open.slice(at, at + STEPS_AT_ONCE), ({ end }) => !state.stopped || end?.exitCode === 0)
         }
       },
       async close(end) {

@@ -10,6 +10,7 @@ import { ProblemError, problem } from './problem.ts'
 import { type Asked, invalid, json, NOTHING, notFound, type Route, wholeNumber } from './route.ts'
 
 const MAX_LOG_PIECE = 8 * 1024 * 1024
+const MOST_KNOWN = 10_000
 const MAX_JUNIT = 16 * 1024 * 1024
 const MAX_ARTIFACT = 100 * 1024 * 1024
 /** A job's leases end with the job; the time only bounds what a lost database row could block. */
@@ -35,6 +36,7 @@ const LOG_QUERY = { ...JOB_QUERY, step: 'index of the step, from 0' } as const
 /** What a node's worker asks for; nothing else is there for it. */
 export function internalRoutes(deps: ApiDeps): readonly Route[] {
   const { config, store, logs } = deps
+  const known = new Set<string>()
   const route = (one: Omit<Route, 'permission'>): Route => ({
     ...one,
     path: `/internal/v1${one.path}`,
@@ -145,7 +147,7 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
       body: { kind: 'json', schema: AppendEvents },
       async handle({ body }) {
         const { run, key, events } = body as z.infer<typeof AppendEvents>
-        await runOf(run)
+        await assertKnown(run)
         await store.events.append(run, key, events as unknown as readonly RunEvent[])
         return NOTHING
       },
@@ -191,6 +193,14 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
       },
     }),
   ]
+
+  /** A run that was there stays there; reading all of it for each event would cost more than the event. */
+  async function assertKnown(id: string): Promise<void> {
+    if (known.has(id)) return
+    await runOf(id)
+    if (known.size >= MOST_KNOWN) known.clear()
+    known.add(id)
+  }
 
   async function runOf(id: string): Promise<RunDetail> {
     const number = wholeNumber(id.slice(id.lastIndexOf('#') + 1))

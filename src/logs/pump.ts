@@ -12,6 +12,8 @@ export interface LogPumpDeps {
   readonly read: (offset: number, limit: number) => Promise<Buffer>
   readonly log: LogKey
   readonly secrets: { readonly version: string; readonly values: readonly SecretValue[] }
+  /** Nobody has stored anything of this log: the server need not be asked where it stands. */
+  readonly isNew?: boolean
   /** Bytes of one read, and about those of one append. */
   readonly pieceBytes?: number
 }
@@ -68,7 +70,9 @@ interface Stream {
   readonly unreadable?: RawUnreadable
 }
 
-export function createLogPump({ server, read, log, secrets, pieceBytes = PIECE_BYTES }: LogPumpDeps): LogPump {
+export function createLogPump(deps: LogPumpDeps): LogPump {
+  const { server, read, log, secrets, pieceBytes = PIECE_BYTES } = deps
+  let isNew = deps.isNew ?? false
   /** Over the raw log from its start, whoever stored it; never goes back when the stream does. */
   const hash = createHash('sha256')
   let hashed = 0
@@ -143,11 +147,18 @@ export function createLogPump({ server, read, log, secrets, pieceBytes = PIECE_B
     }
   }
 
+  /** Where to begin; a wrong belief that the log is new is corrected by the first append. */
+  async function standing(): Promise<LogCursor> {
+    if (!isNew) return server.logState(log)
+    isNew = false
+    return { raw: 0, stored: 0, finished: false }
+  }
+
   /** Works on the stream; where the log has moved under it, starts anew from where it stands now. */
   async function onStream<T>(work: (current: Stream) => Promise<T>): Promise<T> {
     for (;;) {
       try {
-        stream ??= await resume(await server.logState(log))
+        stream ??= await resume(await standing())
         const result = await work(stream)
         await stream.inFlight
         return result

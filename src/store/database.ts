@@ -39,6 +39,15 @@ const WRITERS_LOCK = 7_201_944_031
 const MIGRATION_LIMIT_MS = 30_000
 const ROLLBACK_RETRIES = 5
 
+/** Bounds how long one transaction keeps the other processes waiting. */
+const MOST_TOGETHER = 20
+
+interface Waiting {
+  /** Does it, and gives what tells the one who asked; called again if the first time was taken back. */
+  readonly prepare: (tx: Writing) => Promise<() => void>
+  readonly reject: (err: unknown) => void
+}
+
 export async function openDatabase(options: DatabaseOptions): Promise<Database> {
   const { clock, log } = options
   const { dialect, postgres } = dialectOf(options.url, log)
@@ -49,6 +58,69 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   } catch (err) {
     await kysely.destroy()
     throw err
+  }
+
+  const waiting: Waiting[] = []
+  let isDraining = false
+
+  /** In the order asked for. What is asked for at the same moment shares one commit, which is what a write costs. */
+  function inTurn<T>(act: (tx: Writing) => Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      waiting.push({
+        prepare: async (tx) => {
+          const result = await act(tx)
+          return () => resolve(result)
+        },
+        reject,
+      })
+      void drain()
+    })
+  }
+
+  /** Every failure goes to the one who asked, so it throws nothing itself. */
+  async function drain(): Promise<void> {
+    if (isDraining) return
+    isDraining = true
+    while (waiting.length > 0) {
+      // SQLite works without ever giving way: what has arrived meanwhile is heard here.
+      await new Promise(setImmediate)
+      const batch = waiting.splice(0, MOST_TOGETHER)
+      if (batch.length > 1 && (await together(batch))) continue
+      for (const one of batch) {
+        try {
+          const settle = await once(one.prepare)
+          settle()
+        } catch (err) {
+          one.reject(err)
+        }
+      }
+    }
+    isDraining = false
+  }
+
+  /** `false`: nothing of it happened. One that fails takes nothing of the others with it. */
+  async function together(batch: readonly Waiting[]): Promise<boolean> {
+    try {
+      const settles = await once(async (tx) => {
+        const each: (() => void)[] = []
+        for (const one of batch) {
+          await sql`savepoint one`.execute(tx.db)
+          try {
+            each.push(await one.prepare(tx))
+          } catch (err) {
+            await sql`rollback to one`.execute(tx.db)
+            each.push(() => one.reject(err))
+          }
+          await sql`release one`.execute(tx.db)
+        }
+        return each
+      })
+      for (const settle of settles) settle()
+      return true
+    } catch (err) {
+      log?.warn({ err, count: batch.length }, 'writes that were to share a transaction are made one by one')
+      return false
+    }
   }
 
   async function once<T>(act: (tx: Writing) => Promise<T>): Promise<T> {
@@ -79,6 +151,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       return (postgres ? transaction.setIsolationLevel('repeatable read') : transaction).execute(query)
     },
     async write(act) {
+      if (!postgres) return inTurn(act)
       for (let retry = 1; ; retry++) {
         try {
           return await once(act)

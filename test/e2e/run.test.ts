@@ -41,9 +41,9 @@ async function stagesOf(number: number): Promise<Record<string, string | undefin
 }
 
 async function leftOvers(): Promise<string[]> {
-  // Whatever its kind: everything is made with the installation's label.
-  const filter = `label=${LABELS.instance}=${system.instance}`
-  const list = (...args: string[]) => execa('docker', [...args, '-q', '--filter', filter])
+  // Whatever its kind: everything is made with the installation's label, and with the run's, unless it serves all runs.
+  const filters = ['--filter', `label=${LABELS.instance}=${system.instance}`, '--filter', `label=${LABELS.run}`]
+  const list = (...args: string[]) => execa('docker', [...args, '-q', ...filters])
   const found = await Promise.all([
     list('ps', '-a'),
     list('service', 'ls'),

@@ -34,6 +34,20 @@ await onEveryDatabase((lab) => {
     expect(await store.outbox.pending()).toHaveLength(1)
   })
 
+  test('of writes asked for at once, one that fails takes nothing of the others with it', async () => {
+    const { store } = lab()
+
+    const answers = await Promise.allSettled([
+      store.deliveries.record(delivery(), push('b', 'a', 'refs/heads/one')),
+      store.events.append('acme/web#99', 'key', [{ type: 'run.started.v1', try: 1 }]),
+      store.deliveries.record(delivery(), push('b', 'a', 'refs/heads/two')),
+    ])
+
+    expect(answers.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled'])
+    expect((await store.runs.list({ limit: 10 })).map(({ number }) => number)).toEqual([2, 1])
+    expect(await store.events.of('acme/web#99')).toEqual([])
+  })
+
   test('deliveries at once are numbered over all repositories, without a gap', async () => {
     const { store, another } = lab()
     const other = await another()

@@ -53,8 +53,18 @@ export interface BenchOptions {
 }
 
 /** The embedded system in a data directory of its own, with one plain git repository. */
-export async function startBench({ env, say, only }: BenchOptions): Promise<BenchSystem> {
+export async function startBench(options: BenchOptions): Promise<BenchSystem> {
   const root = mkdtempSync(join(tmpdir(), 'penstock-bench-'))
+  try {
+    return await startIn(root, options)
+  } catch (err) {
+    await takeDown({ dataDir: join(root, 'data'), env: options.env, say: options.say })
+    rmSync(root, { recursive: true, force: true })
+    throw err
+  }
+}
+
+async function startIn(root: string, { env, say, only }: BenchOptions): Promise<BenchSystem> {
   const dataDir = join(root, 'data')
   const bare = join(root, 'repo.git')
   const configFile = join(root, 'penstock.config.yml')

@@ -72,7 +72,8 @@ export function createCluster({ docker, instance, log }: ClusterDeps): Cluster {
       return `${repositoryOf(image)}@${found.Descriptor.digest}`
     } catch (error) {
       const status = statusOf(error)
-      if (status === undefined || (status >= 500 && !isRegistryRefusal(error))) throw error
+      if (status === undefined || (status >= 500 && !isRegistryRefusal(error)))
+        throw new Error(`image ${image} could not be looked up: ${dockerMessage(error)}`, { cause: error })
       throw new EngineRefused(
         `image ${image} is neither on this machine nor in its registry: ${dockerMessage(error)}`,
         { cause: error },

@@ -270,7 +270,8 @@ export function createNodeEngine({ docker, instance, log, helper }: NodeDeps): N
     const open = await openSegment(key, segment)
     if (open === undefined)
       throw new EngineRefused(`segment ${segment} of job ${key.job} was not written before its gate was opened`)
-    let nextLook = 0
+    // A look takes Docker's time when it starts the container: the first one is due when it should have come.
+    let nextLook = performance.now() + GATE_ENDED_PAUSE_MS
     while (true) {
       signal.throwIfAborted()
       if ((await readJournal(open)).gate === 'open') return 'opened'
