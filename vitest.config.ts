@@ -1,7 +1,10 @@
 import { defineConfig } from 'vitest/config'
 
 /** Tests that start processes, containers or whole machines: one file after the other, or they would starve each other. */
-const SYSTEM = ['e2e', 'survival', 'swarm', 'embedded', 'ui'].map((folder) => `test/${folder}/**/*.test.ts`)
+const SYSTEM = [
+  ...['e2e', 'survival', 'swarm', 'embedded', 'ui'].map((folder) => `test/${folder}/**/*.test.ts`),
+  'test/store/crash.test.ts',
+]
 
 export default defineConfig({
   test: {

@@ -13,8 +13,11 @@ import type {
 import { SqliteAdapter, SqliteIntrospector, SqliteQueryCompiler } from 'kysely'
 import Database from 'libsql'
 
-/** How long a writer waits for the other processes' writers before it gives up. */
-const BUSY_LIMIT_MS = 10_000
+/**
+ * How long a writer waits for the other processes' writers before it gives up. A disk that is slow to sync makes every
+ * commit slow, and who waits is not served in turn: ten seconds were seen to be too short.
+ */
+const BUSY_LIMIT_MS = 30_000
 /**
  * SQLite itself waits synchronously, which stops this process; so it may only wait this long, and the rest is waited
  * without blocking. A writer in this same process could never finish while we block.
