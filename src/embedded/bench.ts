@@ -101,13 +101,19 @@ async function withSystem(
   use: (system: BenchSystem) => Promise<void>,
 ): Promise<void> {
   const system = await startBench(options)
-  const stop = () => void system.dispose().finally(() => process.exit(130))
+  let taken: Promise<void> | undefined
+  const takeDown = () => {
+    taken ??= system.dispose()
+    return taken
+  }
+  // What is under way fails when the system goes; the process must not end before everything is gone.
+  const stop = () => void takeDown().finally(() => process.exit(130))
   process.once('SIGINT', stop).once('SIGTERM', stop)
   try {
     await use(system)
   } finally {
+    await takeDown()
     process.off('SIGINT', stop).off('SIGTERM', stop)
-    await system.dispose()
   }
 }
 
