@@ -24,6 +24,8 @@ export default defineConfig({
           name: 'system',
           include: SYSTEM,
           fileParallelism: false,
+          // Engines, networks and labs of a shared machine: what fails twice has failed. Reports name what was tried again.
+          retry: 1,
           testTimeout: 180_000,
           hookTimeout: 300_000,
           sequence: { groupOrder: 1 },
