@@ -514,13 +514,11 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
       return cancel ? `canceled by ${cancel.by}: ${cancel.reason}` : 'canceled in Temporal'
     },
     acquireEnvironment,
-    releaseRun: ({ run }) => store.leases.releaseRun(run),
     async supersede({ run, by }) {
       await store.runs.requestCancel(run, 'penstock', `superseded by ${by}`)
     },
     isDeployed,
     acquirePools,
-    releasePools: ({ key }) => store.leases.release(jobId(key)),
     startJob,
     startSegment,
     placement,

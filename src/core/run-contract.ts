@@ -156,7 +156,6 @@ export interface ControlActivities {
     readonly repo: string
     readonly environment: string
   }): Promise<PoolAnswer>
-  releaseRun(input: { readonly run: string }): Promise<void>
   /** The supersession of a waiting candidate: cancels its run, naming the newer one. */
   supersede(input: { readonly run: string; readonly by: string }): Promise<void>
   /** Whether the environment still shows exactly these digests, put there by this run. */
@@ -168,7 +167,6 @@ export interface ControlActivities {
   }): Promise<boolean>
 
   acquirePools(input: { readonly key: JobKey; readonly requests: readonly PoolRequest[] }): Promise<PoolAnswer>
-  releasePools(input: { readonly key: JobKey }): Promise<void>
   startJob(input: JobInput): Promise<JobStart>
   startSegment(input: JobInput & { readonly segment: number; readonly node: string }): Promise<JobStart>
   placement(input: { readonly key: JobKey; readonly segment: number }): Promise<JobPlacement>

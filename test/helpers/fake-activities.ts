@@ -115,11 +115,9 @@ export function createFakeActivities(): FakeActivities {
     },
     cancelReason: async ({ run }) => worldOf(run).run.cancelReason,
     acquireEnvironment: async () => ({ kind: 'granted', env: {} }),
-    releaseRun: async () => {},
     supersede: async () => {},
     isDeployed: async () => true,
     acquirePools: async () => ({ kind: 'granted', env: {} }),
-    releasePools: async () => {},
     async startJob({ key }) {
       const { stage, job, attempt } = key
       append(key.run, `${stage}/${job}/${attempt}:started`, [{ type: 'job.started.v1', stage, job, attempt }])
