@@ -70,6 +70,8 @@ export async function git(
     env,
     extendEnv: false,
     encoding: 'buffer',
+    // A file's bytes are its bytes, and a missing one is told by a line that ends.
+    stripFinalNewline: false,
     reject: false,
     timeout: 300_000,
     maxBuffer: 64 * 1024 * 1024,

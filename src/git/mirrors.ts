@@ -204,6 +204,7 @@ function parseBatch(answer: Buffer): readonly (GitObject | undefined)[] {
   const objects: (GitObject | undefined)[] = []
   for (let at = 0; at < answer.length; ) {
     const end = answer.indexOf('\n', at)
+    if (end < 0) throw new Error('git cat-file ended in the middle of a line')
     const [, id, size] = /^([0-9a-f]{40,64}) \w+ (\d+)$/.exec(answer.toString('latin1', at, end)) ?? []
     at = end + 1
     if (id === undefined) {

@@ -48,6 +48,15 @@ describe('mirrors', () => {
     })
   })
 
+  it('says that a file is missing, at the top and in a folder that is missing, too', async () => {
+    const at = commit('a.txt', 'one')
+    const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
+    await mirrors.ensure('acme/web', { url: bare }, at)
+
+    for (const path of ['.penstock.yml', 'folder/.penstock.yml', 'a.txt/x'])
+      await expect(mirrors.readFile('acme/web', at, path)).rejects.toThrow(`${path} does not exist at ${at}`)
+  })
+
   it('refuses a link where a file is expected', async () => {
     symlinkSync('/etc/passwd', join(work, '.penstock.yml'))
     const at = commit('a.txt', 'one')
