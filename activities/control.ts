@@ -4,10 +4,12 @@ import { approversOf, excludedOf } from '../src/config/people.ts'
 import type { Config, RepositoryConfig } from '../src/config/types.ts'
 import type { Subject } from '../src/core/approval.ts'
 import { branchName, branchRole } from '../src/core/change.ts'
+import type { Waiting } from '../src/core/events.ts'
 import { type JobKey, jobId, parseRunId } from '../src/core/ids.ts'
 import { variableName } from '../src/core/job-environment.ts'
 import { isOutcome, type Outcome } from '../src/core/outcome.ts'
-import type { Deliverable, Job, Plan } from '../src/core/plan.ts'
+import type { Deliverable, Job, Plan, PoolRequest } from '../src/core/plan.ts'
+import { JOB_SLOTS } from '../src/core/pool.ts'
 import type {
   Begun,
   ControlActivities,
@@ -37,6 +39,7 @@ export interface ControlDeps {
   readonly clock: () => number
 }
 
+const JOB_SLOT: PoolRequest = { pool: JOB_SLOTS, count: 1, labels: [] }
 export const SPEC_FILE = '.penstock.yml'
 /** Leases here end with their holder, not with time: this only bounds what a lost database row could block. */
 const LEASE_MS = 365 * 86_400_000
@@ -173,7 +176,7 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
   /** A Temporal whose file was put back to an older copy may run what has ended long ago: it must touch nothing more. */
   async function endedAlready(run: string): Promise<string | undefined> {
     const { status } = await runOf(run)
-    return isOutcome(status) ? `run ${run} has ended already: ${status}` : undefined
+    return isOutcome(status) ? endedSentence(run, status) : undefined
   }
 
   async function acquireEnvironment({
@@ -221,34 +224,54 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
       ttlMs: LEASE_MS,
       predecessor: `${key.run}/${key.stage}/${key.job}/`,
     })
-    if (result.kind === 'queued') {
-      const waitingFor = { kind: 'pool', sentence: result.sentence } as const
-      const { stage, job, attempt } = key
-      await store.events.append(key.run, `${holder}:waiting:${result.sentence}`, [
-        { type: 'job.waiting.v1', stage, job, attempt, waitingFor },
-      ])
-    }
+    if (result.kind === 'queued') await showJobWaiting(key, { kind: 'pool', sentence: result.sentence })
     return toAnswer(result, result.kind === 'granted' ? leaseEnvironment(result.leases) : {})
+  }
+
+  /**
+   * After the pools, so that who waits for a unit keeps no slot from others. Who holds a unit goes first, then the oldest
+   * run: it ends sooner than when every run gets a job in turn.
+   */
+  function acquireSlot(key: JobKey, number: number, { pools }: Job): Promise<AcquireResult> {
+    return store.leases.acquire({
+      holder: slotHolder(key),
+      run: key.run,
+      workflowId: jobId(key),
+      requests: [JOB_SLOT],
+      priority: pools.length > 0 ? 1 : -number,
+      ttlMs: LEASE_MS,
+    })
+  }
+
+  async function showJobWaiting({ run, stage, job, attempt }: JobKey, waitingFor: Waiting): Promise<void> {
+    await store.events.append(run, `${jobId({ run, stage, job, attempt })}:waiting:${waitingFor.sentence}`, [
+      { type: 'job.waiting.v1', stage, job, attempt, waitingFor },
+    ])
   }
 
   // ------------------------------------------------------------------ jobs
 
   async function startJob(input: JobInput): Promise<JobStart> {
     const { key, job } = input
-    const known = await knownEnd(key)
+    const { status, attempts, number } = await runOf(key.run)
+    const known = knownEnd(key, attempts)
     if (known) return known
-    const ended = await endedAlready(key.run)
-    if (ended) return { kind: 'refused', outcome: 'errored', reason: ended }
-    const { stage, job: name, attempt } = key
-    const [possible] = await Promise.all([
-      cluster.canPlace(job),
-      store.events.append(key.run, `${jobId(key)}:started`, [{ type: 'job.started.v1', stage, job: name, attempt }]),
-    ])
+    if (isOutcome(status)) return { kind: 'refused', outcome: 'errored', reason: endedSentence(key.run, status) }
+    const [possible, slot] = await Promise.all([cluster.canPlace(job), acquireSlot(key, number, job)])
     const values = secretValues(input.repo, job)
     if ('refused' in values) return { kind: 'refused', outcome: 'errored', reason: values.refused }
     if (possible.kind === 'no' && input.context.unplaceable === 'fail') {
       return { kind: 'refused', outcome: 'errored', reason: possible.sentence }
     }
+    if (slot.kind === 'queued') {
+      await showJobWaiting(key, { kind: 'node', sentence: slot.sentence })
+      return { kind: 'queued', sentence: slot.sentence }
+    }
+    if (slot.kind !== 'granted') {
+      throw ApplicationFailure.nonRetryable(`${jobId(key)} got no job slot: ${slot.kind}`, 'errored')
+    }
+    const { stage, job: name, attempt } = key
+    await store.events.append(key.run, `${jobId(key)}:started`, [{ type: 'job.started.v1', stage, job: name, attempt }])
     return refusable(async () => {
       const [first] = job.segments
       await Promise.all([
@@ -261,11 +284,11 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     })
   }
 
-  async function startSegment(input: JobInput & { segment: number; node: string }): Promise<JobStart> {
+  async function startSegment(input: JobInput & { segment: number; node: string }) {
     return refusable(() => startOn(input.key, input.job, input.segment, input.node))
   }
 
-  async function startOn(key: JobKey, job: Job, segment: number, node?: string): Promise<JobStart> {
+  async function startOn(key: JobKey, job: Job, segment: number, node?: string): Promise<Started> {
     const content = job.segments[segment]
     if (!content) throw ApplicationFailure.nonRetryable(`${jobId(key)} has no segment ${segment}`, 'errored')
     const image = await cluster.resolveImage(content.image)
@@ -278,8 +301,7 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     }
   }
 
-  async function knownEnd(key: JobKey): Promise<Extract<JobStart, { kind: 'ended' }> | undefined> {
-    const { attempts } = await runOf(key.run)
+  function knownEnd(key: JobKey, attempts: RunDetail['attempts']): Extract<JobStart, { kind: 'ended' }> | undefined {
     const row = attempts.find(
       (one) => one.stage === key.stage && one.job === key.job && one.attempt === key.attempt && one.step === undefined,
     )
@@ -322,10 +344,7 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
       const sentence = now.reason ?? 'Swarm has not chosen a node yet'
       if (sentence !== said) {
         said = sentence
-        const { stage, job, attempt } = key
-        await store.events.append(key.run, `${jobId(key)}:waiting:${sentence}`, [
-          { type: 'job.waiting.v1', stage, job, attempt, waitingFor: { kind: 'node', sentence } },
-        ])
+        await showJobWaiting(key, { kind: 'node', sentence })
       }
       Context.current().heartbeat()
       await Context.current().sleep(500)
@@ -337,8 +356,8 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     await store.events.append(key.run, `${jobId(key)}:finished`, [
       { type: 'job.finished.v1', stage, job, attempt, outcome, ...(reason === undefined ? {} : { reason }) },
     ])
-    await store.leases.release(jobId(key))
-    return knownEnd(key)
+    await store.leases.release(jobId(key), slotHolder(key))
+    return knownEnd(key, (await runOf(key.run)).attempts)
   }
 
   async function chooseBuildNode() {
@@ -552,6 +571,14 @@ export function environmentPool(repo: string, environment: string): string {
   return `env:${repo}/${environment}`
 }
 
+function slotHolder(key: JobKey): string {
+  return `${jobId(key)}:slot`
+}
+
+function endedSentence(run: string, outcome: Outcome): string {
+  return `run ${run} has ended already: ${outcome}`
+}
+
 function toJobPlacement(now: Placement): JobPlacement {
   switch (now.kind) {
     case 'absent':
@@ -566,7 +593,9 @@ function toJobPlacement(now: Placement): JobPlacement {
   }
 }
 
-async function refusable(act: () => Promise<JobStart>): Promise<JobStart> {
+type Started = Exclude<JobStart, { readonly kind: 'queued' }>
+
+async function refusable(act: () => Promise<Started>): Promise<Started> {
   try {
     return await act()
   } catch (err) {
@@ -580,6 +609,7 @@ function leaseEnvironment(
 ) {
   const env: Record<string, string> = {}
   for (const { pool, unit, fence, properties } of leases) {
+    if (pool === JOB_SLOTS) continue
     const prefix = `CI_POOL_${variableName(pool)}`
     const units = env[prefix]
     env[prefix] = units === undefined ? unit : `${units} ${unit}`

@@ -56,15 +56,29 @@ async function main(): Promise<void> {
     return [...open].some((run) => holder === run || holder.startsWith(`${run}@`) || holder.startsWith(`${run}/`))
   }
 
+  let slots = 0
+  async function setJobSlots(nodes: number): Promise<void> {
+    // While no node lives, jobs wait; they are not told that there will never be room.
+    const wanted = config.jobsPerNode * Math.max(nodes, 1)
+    if (wanted === slots) return
+    await store.leases.setJobSlots(wanted)
+    slots = wanted
+  }
+
   async function watchNodes(): Promise<void> {
     const seen = new Map((await store.nodes.list()).map((node) => [node.id, node.seenAt]))
     const now = Date.now()
+    let alive = 0
     for (const node of await cluster.nodes()) {
       const at = seen.get(node.id)
-      await cluster.setWorkerAlive(node.id, at !== undefined && now - at < WORKER_SILENT_MS)
+      const isAlive = at !== undefined && now - at < WORKER_SILENT_MS
+      if (isAlive && node.ready) alive++
+      await cluster.setWorkerAlive(node.id, isAlive)
     }
+    await setJobSlots(alive)
   }
 
+  await setJobSlots(0)
   const duties = [
     createDispatcher({ store, client, log, url: config.server.url }).run(signal),
     everyNow('reconcile', RECONCILE_EVERY_MS, signal, log, () => reconciler.once()),

@@ -22,6 +22,7 @@ import type {
   JobInput,
   JobPlacement,
   JobResult,
+  JobStart,
   NodeActivities,
   SegmentInput,
   SegmentResult,
@@ -37,7 +38,7 @@ const starting = proxyLocalActivities<ControlActivities>({
 })
 
 /** Asked again by itself, in case the wake-up was lost. */
-const POOL_RETRY = '30 s'
+const POOL_RETRY = '1 min'
 /** A worker that is there takes the work at once. If none does in this time, Swarm is asked whether the node still lives. */
 const LOOK_FOR_NODE = '10 s'
 /** No worker there after so many looks, though the node lives: the job is errored, naming the node. */
@@ -100,7 +101,7 @@ async function attempt(input: JobInput, wakeUps: () => number): Promise<JobResul
     const start =
       placement.kind === 'placed'
         ? await starting.startSegment({ ...input, segment, node: placement.node })
-        : await starting.startJob(input)
+        : await startInTurn(input, wakeUps)
     if (start.kind === 'ended')
       return { outcome: start.outcome, lost: false, ...(start.reason ? { reason: start.reason } : {}) }
     if (start.kind === 'refused') return { outcome: start.outcome, reason: start.reason, lost: false }
@@ -154,6 +155,20 @@ async function leasePools(
         setCurrentDetails(`waits for a pool: ${answer.sentence}`)
         await condition(() => wakeUps() !== seen, POOL_RETRY, { summary: 'asks the pool again' })
     }
+  }
+}
+
+/** Starts the job when it has a slot: a job that waits for one holds nothing on any node. */
+async function startInTurn(
+  input: JobInput,
+  wakeUps: () => number,
+): Promise<Exclude<JobStart, { readonly kind: 'queued' }>> {
+  for (;;) {
+    const seen = wakeUps()
+    const start = await starting.startJob(input)
+    if (start.kind !== 'queued') return start
+    setCurrentDetails(start.sentence)
+    await condition(() => wakeUps() !== seen, POOL_RETRY, { summary: 'asks for a job slot again' })
   }
 }
 

@@ -1,4 +1,5 @@
 import { approversOf } from '../config/people.ts'
+import { JOB_SLOTS } from '../core/pool.ts'
 import type { ApiDeps } from './deps.ts'
 import { json, numberIn, type Route } from './route.ts'
 
@@ -14,7 +15,9 @@ export function inventoryRoutes({ config, store, clock }: ApiDeps): readonly Rou
       permission: 'read',
       summary: 'Every unit of every pool with who holds it, and who waits at which place, for what.',
       async handle() {
-        return json(await store.leases.list())
+        const { units, waiters } = await store.leases.list()
+        // Slots are all alike; who waits for one is listed with the others.
+        return json({ units: units.filter((unit) => unit.pool !== JOB_SLOTS), waiters })
       },
     },
     {

@@ -193,6 +193,7 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
     temporal: { address, namespace, ...(ui === undefined ? {} : { ui }) },
     trustTemporalAccess: raw.trust_temporal_access,
     unplaceable: raw.unplaceable,
+    jobsPerNode: raw.jobs_per_node,
     ...(workerToken === undefined ? {} : { workerToken: new Secret(workerToken) }),
     people,
     repositories,

@@ -141,6 +141,14 @@ export const OperatorFile = z.strictObject({
     .enum(['fail', 'wait'], { error: 'must be `fail` or `wait`' })
     .describe('What becomes of a job whose constraints no node can meet.')
     .default('fail'),
+  jobs_per_node: z
+    .int()
+    .min(1)
+    .max(1000)
+    .describe(
+      'How many jobs run at once, times the number of nodes with a worker; further ones wait for a slot, oldest first.',
+    )
+    .default(10),
   people: z.record(name, Person).describe('Everybody who may use this installation.').default({}),
   repositories: z
     .record(z.string().regex(REPOSITORY, 'must be the name of a repository, for example `acme/web`'), Repository)

@@ -16,6 +16,7 @@ export interface Config {
   readonly temporal: { readonly address: string; readonly namespace: string; readonly ui?: string }
   readonly trustTemporalAccess: boolean
   readonly unplaceable: 'fail' | 'wait'
+  readonly jobsPerNode: number
   /** Absent: no worker of a node can reach the server. */
   readonly workerToken?: Secret
   readonly people: Readonly<Record<string, PersonConfig>>

@@ -1,5 +1,11 @@
 import type { PoolRequest } from './plan.ts'
 
+/**
+ * The pool of what every job needs: room on the nodes. A job without a slot has no container, network or volume. Docker
+ * has about 30 bridge networks a node, and a node that runs everything at once finishes nothing.
+ */
+export const JOB_SLOTS = 'slots:jobs'
+
 /** All units and all waiting requests of an installation at one moment; plain data. */
 export interface PoolState {
   readonly units: readonly PoolUnit[]

@@ -85,6 +85,8 @@ export type JobStart =
   /** The attempt is known to have ended: Temporal's memory is older than the database's. */
   | ({ readonly kind: 'ended' } & JobEnd)
   | { readonly kind: 'refused'; readonly outcome: Outcome; readonly reason: string }
+  /** All slots are taken: nothing was started. A `granted` signal says when to ask again. */
+  | { readonly kind: 'queued'; readonly sentence: string }
   | JobPlacement
 
 export type JobPlacement =
@@ -167,8 +169,11 @@ export interface ControlActivities {
   }): Promise<boolean>
 
   acquirePools(input: { readonly key: JobKey; readonly requests: readonly PoolRequest[] }): Promise<PoolAnswer>
+  /** Takes a slot for the job, and starts its first segment when it has one. */
   startJob(input: JobInput): Promise<JobStart>
-  startSegment(input: JobInput & { readonly segment: number; readonly node: string }): Promise<JobStart>
+  startSegment(
+    input: JobInput & { readonly segment: number; readonly node: string },
+  ): Promise<Exclude<JobStart, { readonly kind: 'queued' }>>
   placement(input: { readonly key: JobKey; readonly segment: number }): Promise<JobPlacement>
   /** Resolves when the task is no longer pending, or after `seconds`. Heartbeats. */
   awaitPlacement(input: {

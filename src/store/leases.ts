@@ -1,6 +1,6 @@
 import type { Transaction } from 'kysely'
 import type { PoolRequest } from '../core/plan.ts'
-import { computeGrants, fits, inTurn, isPossible } from '../core/pool.ts'
+import { computeGrants, fits, inTurn, isPossible, JOB_SLOTS } from '../core/pool.ts'
 import type { Database, Writing } from './database.ts'
 import { fromJson } from './database.ts'
 import type { Schema } from './schema.ts'
@@ -29,6 +29,13 @@ interface Request extends Omit<Schema['requests'], 'requests'> {
 export function createLeases(database: Database): Leases {
   return {
     configure: (pools) => database.write((tx) => configure(tx, pools)),
+    setJobSlots: (count) =>
+      database.write(async (tx) => {
+        await tx.db.updateTable('units').set({ gone: 1 }).where('pool', '=', JOB_SLOTS).execute()
+        for (let unit = 1; unit <= count; unit++) await putUnit(tx.db, JOB_SLOTS, String(unit), NOTHING_SAID)
+        await grant(tx)
+      }),
+
     acquire: (request) => database.write((tx) => acquire(tx, request)),
 
     extend: (holder, ttlMs) =>
@@ -41,9 +48,9 @@ export function createLeases(database: Database): Leases {
         return numUpdatedRows > 0n
       }),
 
-    release: (holder) =>
+    release: (...holders) =>
       database.write(async (tx) => {
-        await end(tx.db, [holder])
+        await end(tx.db, holders)
         await grant(tx)
       }),
 
@@ -100,17 +107,14 @@ export function createLeases(database: Database): Leases {
 
 async function configure(tx: Writing, pools: Parameters<Leases['configure']>[0]): Promise<void> {
   const { db } = tx
-  await db.updateTable('units').set({ gone: 1 }).where('pool', 'not like', `${ENVIRONMENT_POOL}%`).execute()
+  await db
+    .updateTable('units')
+    .set({ gone: 1 })
+    .where('pool', 'not like', `${ENVIRONMENT_POOL}%`)
+    .where('pool', '!=', JOB_SLOTS)
+    .execute()
   for (const pool of pools) {
-    for (const unit of pool.units) {
-      const now = { labels: JSON.stringify(unit.labels), properties: JSON.stringify(unit.properties), gone: 0 }
-      await db
-        .insertInto('units')
-        .values({ pool: pool.name, unit: unit.name, fence: 0, quarantined: null, ...now })
-        // The fence stays: it must not fall when a unit is taken out and put back.
-        .onConflict((conflict) => conflict.columns(['pool', 'unit']).doUpdateSet(now))
-        .execute()
-    }
+    for (const unit of pool.units) await putUnit(db, pool.name, unit.name, unit)
   }
   await grant(tx)
   // Who waits for what is no longer there has to hear that nothing will come.
@@ -120,6 +124,23 @@ async function configure(tx: Writing, pools: Parameters<Leases['configure']>[0])
     if (request.state !== 'waiting' || isPossible(request.requests, there)) continue
     await wake(tx, request, `impossible/${request.holder}/${tx.now}`)
   }
+}
+
+const NOTHING_SAID = { labels: [], properties: {} }
+
+async function putUnit(
+  db: Transaction<Schema>,
+  pool: string,
+  unit: string,
+  said: { readonly labels: readonly string[]; readonly properties: Readonly<Record<string, string>> },
+): Promise<void> {
+  const now = { labels: JSON.stringify(said.labels), properties: JSON.stringify(said.properties), gone: 0 }
+  await db
+    .insertInto('units')
+    .values({ pool, unit, fence: 0, quarantined: null, ...now })
+    // The fence stays: it must not fall when a unit is taken out and put back.
+    .onConflict((conflict) => conflict.columns(['pool', 'unit']).doUpdateSet(now))
+    .execute()
 }
 
 async function acquire(tx: Writing, input: Parameters<Leases['acquire']>[0]): Promise<AcquireResult> {
@@ -337,12 +358,14 @@ function toWaiterRow(tables: Tables, request: Request): WaiterRow {
 
 function waitingSentence(tables: Tables, requests: readonly PoolRequest[], position: number): string {
   const holders = [...new Set(holdersFor(tables, requests).map((lease) => lease.holder))]
+  const isSlot = requests.every((one) => one.pool === JOB_SLOTS)
+  const taken = isSlot ? `all ${holders.length} job slots are taken` : `held by ${holders.join(', ')}`
   const broken = tables.units.filter(
     (unit) => unit.quarantined !== null && unit.lease === undefined && requests.some((one) => fits(one, unit)),
   )
   return [
     `waits for ${describe(requests)}`,
-    ...(holders.length > 0 ? [`held by ${holders.join(', ')}`] : []),
+    ...(holders.length > 0 ? [taken] : []),
     ...(position > 1 ? [`${position - 1} ahead in the queue`] : []),
     ...broken.map((unit) => `${unit.unit} is quarantined: ${unit.quarantined}`),
   ].join('; ')
@@ -362,6 +385,7 @@ function describe(requests: readonly PoolRequest[]): string {
   return requests
     .map(({ pool, count, labels }) => {
       if (pool.startsWith(ENVIRONMENT_POOL)) return `environment ${pool.slice(ENVIRONMENT_POOL.length)}`
+      if (pool === JOB_SLOTS) return 'a job slot'
       return `${count} of pool "${pool}"${labels.length > 0 ? ` with ${labels.join(', ')}` : ''}`
     })
     .join(' and ')

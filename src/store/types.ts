@@ -292,6 +292,8 @@ export interface Leases {
       }[]
     }[],
   ): Promise<void>
+  /** How many jobs of this installation may run at once, on all nodes together. Idempotent. Fewer than before: running ones end first. */
+  setJobSlots(count: number): Promise<void>
   /**
    * Idempotent by `holder` (a job id, or a run id for environments): inserts the request once, computes grants over all
    * waiting requests by the pure function in core, and puts a `granted` signal to each newly granted holder's workflow
@@ -311,8 +313,8 @@ export interface Leases {
   }): Promise<AcquireResult>
   /** Extends all leases of the holder. `false`: they are no longer held. */
   extend(holder: string, ttlMs: number): Promise<boolean>
-  /** Ends the holder's leases and leaves the queue; computes grants. Idempotent. */
-  release(holder: string): Promise<void>
+  /** Ends the holders' leases and leaves the queue; computes grants. Idempotent. */
+  release(...holders: readonly string[]): Promise<void>
   /** Ends every lease and request of the run. Idempotent. */
   releaseRun(run: string): Promise<void>
   ofHolder(holder: string): Promise<readonly LeaseRow[]>

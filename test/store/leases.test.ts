@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { JOB_SLOTS } from '../../src/core/pool.ts'
 import type { Store } from '../../src/store/types.ts'
 import { onEveryDatabase } from './backend.ts'
 
@@ -72,6 +73,31 @@ await onEveryDatabase((lab) => {
     expect(again).toEqual(queued)
     expect(await signaled(store)).toEqual(['workflow b', 'workflow c'])
     expect(await ask(store, 'c')).toMatchObject({ kind: 'granted', leases: [{ fence: 2 }] })
+  })
+
+  test('jobs get slots as there are any, by priority', async () => {
+    const { store } = lab()
+    await store.leases.configure(RIGS)
+    await store.leases.setJobSlots(2)
+    const slot = { requests: [{ pool: JOB_SLOTS, count: 1, labels: [] }] }
+    await ask(store, 'a', slot)
+    await ask(store, 'b', slot)
+
+    const c = await ask(store, 'c', slot)
+    const d = await ask(store, 'd', { ...slot, priority: 1 })
+    await store.leases.configure(RIGS)
+    await store.leases.setJobSlots(1)
+    await store.leases.release('b')
+    const afterShrinking = await signaled(store)
+    await store.leases.setJobSlots(2)
+    const afterGrowing = await signaled(store)
+    await store.leases.release('a', 'd')
+
+    expect(c).toMatchObject({ kind: 'queued', sentence: 'waits for a job slot; all 2 job slots are taken' })
+    expect(d).toMatchObject({ kind: 'queued', position: 1 })
+    expect(afterShrinking).toEqual([])
+    expect(afterGrowing).toEqual(['workflow d'])
+    expect(await signaled(store)).toEqual(['workflow d', 'workflow c'])
   })
 
   test('a hundred askers at once, over several stores, never share a unit', async () => {

@@ -10,9 +10,9 @@ import type { RunRow, Store } from '../../src/store/types.ts'
 import { nothingLeft } from '../helpers/survival.ts'
 import { type System, startSystem } from '../helpers/system.ts'
 
-const KILLS = Number(process.env.RECEIPT_KILLS ?? 15)
+const KILLS = 50
 /** In flight at each kill, on one connection each. */
-const AT_ONCE = 6
+const AT_ONCE = 4
 /** For kills before the first delivery is in the database; a new server needs some milliseconds for it. */
 const LONGEST_PAUSE_MS = 20
 

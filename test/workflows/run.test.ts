@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Outcome } from '../../src/core/outcome.ts'
 import type { DeliverStage, DeployStage, Stage } from '../../src/core/plan.ts'
 import { progress } from '../../workflows/messages.ts'
-import { type Activities, type FakeRun, segments, untilCanceled } from '../helpers/fake-activities.ts'
+import { type Activities, FAKE_NODE, type FakeRun, segments, untilCanceled } from '../helpers/fake-activities.ts'
 import {
   aPlan,
   GATE,
@@ -200,6 +200,33 @@ describe('jobs of a stage', () => {
     expect(details).toContain('rig-1 is held by acme/app#7')
     expect(end.status).toBe('COMPLETED')
     expect(run.asked('runSegment')[0]?.env).toMatchObject({ CI_POOL_RIG: 'rig-1' })
+  })
+
+  it('wait for a slot, saying so, and are started when they are told that there is one', async () => {
+    let isFree = false
+    const run = stand.play([TEST], {
+      on: {
+        startJob: async () =>
+          isFree
+            ? { kind: 'placed', node: FAKE_NODE, hostname: FAKE_NODE }
+            : { kind: 'queued', sentence: 'all 10 job slots are taken' },
+      },
+    })
+
+    const started = await stand.start(run)
+    const job = stand.client.workflow.getHandle(`${run.id}/test/unit/1`)
+    await asked(run, 'startJob')
+    const details = await until('the job to say why it waits', async () => {
+      const { currentDetails } = await job.query<{ currentDetails?: string }>('__temporal_workflow_metadata')
+      return currentDetails
+    })
+    isFree = true
+    await job.signal('granted')
+    const end = await started.end()
+
+    expect(details).toContain('all 10 job slots are taken')
+    expect(end.status).toBe('COMPLETED')
+    expect(run.asked('startJob').length).toBe(2)
   })
 
   it('wait for a node as long as Swarm has none, and end errored when it refuses the task', async () => {
