@@ -45,7 +45,8 @@ export const SPEC_FILE = '.penstock.yml'
 const LEASE_MS = 365 * 86_400_000
 /** How long the first, quick look waits for Swarm to choose a node; it usually takes 50 ms. */
 const PLACEMENT_LOOK_MS = 2_000
-const PLACEMENT_POLL_MS = 20
+const FIRST_PLACEMENT_POLL_MS = 20
+const LONGEST_PLACEMENT_POLL_MS = 200
 const DIAGNOSTICS_SHOWN = 20
 
 /** The activities of the control queue: they decide by core, and act through store, cluster, git. */
@@ -294,10 +295,10 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     const image = await cluster.resolveImage(content.image)
     await cluster.startSegment({ key, job, segment, image, ...(node === undefined ? {} : { node }) })
     const deadline = performance.now() + PLACEMENT_LOOK_MS
-    for (;;) {
+    for (let pause = FIRST_PLACEMENT_POLL_MS; ; pause = Math.min(pause * 1.5, LONGEST_PLACEMENT_POLL_MS)) {
       const now = await placement({ key, segment })
       if (now.kind !== 'pending' || performance.now() > deadline) return now
-      await new Promise((resolve) => setTimeout(resolve, PLACEMENT_POLL_MS))
+      await new Promise((resolve) => setTimeout(resolve, pause))
     }
   }
 

@@ -18,7 +18,7 @@ import {
 } from '../src/engine/types.ts'
 import type { Mirrors, Source } from '../src/git/mirrors.ts'
 import { ServerRefused } from '../src/internal/client.ts'
-import type { ServerPort } from '../src/internal/types.ts'
+import type { EventAppend, ServerPort } from '../src/internal/types.ts'
 import { createLogPump, type LogPump } from '../src/logs/pump.ts'
 import { checkout } from '../src/workspace/checkout.ts'
 
@@ -104,8 +104,7 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
         graceSeconds: GRACE_SECONDS,
       })
       // Both have ended before anything else happens to the volumes, also when one of them fails.
-      for (const done of await Promise.allSettled([workspaceReady(), written]))
-        if (done.status === 'rejected') throw done.reason
+      await allOf([workspaceReady(), written])
     }
     const patience = AbortSignal.any([signal, AbortSignal.timeout(GATE_PATIENCE_MS)])
     try {
@@ -245,46 +244,52 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
       }
       return pump
     }
-    const tell = (index: number, what: 'started' | 'finished', verdict?: Verdict, exitCode?: number) => {
-      const step = { stage, job, attempt, step: index, name: nameOf(index) }
-      return server.events(run, `${jobId(key)}/${index}:${what}`, [
-        what === 'started'
-          ? { type: 'step.started.v1', ...step }
-          : {
-              type: 'step.finished.v1',
-              ...step,
-              ...withoutLost(verdict ?? { outcome: 'errored' }),
-              ...(exitCode === undefined ? {} : { exitCode }),
-            },
-      ])
-    }
+    const stepAt = (index: number) => ({ stage, job, attempt, step: index, name: nameOf(index) })
+    const begins = (index: number): EventAppend => ({
+      key: `${jobId(key)}/${index}:started`,
+      events: [{ type: 'step.started.v1', ...stepAt(index) }],
+    })
+    const ends = (index: number, verdict: Verdict, exitCode: number | undefined): EventAppend => ({
+      key: `${jobId(key)}/${index}:finished`,
+      events: [
+        {
+          type: 'step.finished.v1',
+          ...stepAt(index),
+          ...withoutLost(verdict),
+          ...(exitCode === undefined ? {} : { exitCode }),
+        },
+      ],
+    })
     async function endStep(index: number, verdict: Verdict, end: StepEnd | undefined): Promise<void> {
       await pumpOf(index).finish(end)
-      await tell(index, 'finished', verdict, end?.exitCode)
+      await server.events(run, [ends(index, verdict, end?.exitCode)])
       ended.set(index, verdict)
     }
-    /** Logs of several steps move at once; what is told of them stays in the order of the steps. */
+    /** Logs of several steps move at once; what is told of them, in one call, stays in the order of the steps. */
     async function takeSome(steps: readonly StepState[], isSettled: (step: StepState) => boolean): Promise<void> {
-      let told = Promise.resolve()
-      const work = steps.flatMap((step): readonly Promise<unknown>[] => {
+      const news: EventAppend[] = []
+      const verdicts = new Map<number, Verdict>()
+      const finishing: Promise<unknown>[] = []
+      const pumping: Promise<unknown>[] = []
+      for (const step of steps) {
         const { index, end } = step
-        if (!started.has(index)) {
-          started.add(index)
-          told = told.then(() => tell(index, 'started'))
-        }
-        if (!end) return [pumpOf(index).pump()]
+        if (!started.has(index)) news.push(begins(index))
+        if (!end) pumping.push(pumpOf(index).pump())
         // Stopped by a signal: whose doing its exit code is, the end of the container tells.
-        if (!isSettled(step)) return []
-        const verdict = verdictOf(end)
-        const moved = pumpOf(index).finish(end)
-        told = told.then(async () => {
-          await moved
-          await tell(index, 'finished', verdict, end.exitCode)
-          ended.set(index, verdict)
-        })
-        return [moved, told]
+        else if (isSettled(step)) {
+          const verdict = verdictOf(end)
+          finishing.push(pumpOf(index).finish(end))
+          verdicts.set(index, verdict)
+          news.push(ends(index, verdict, end.exitCode))
+        }
+      }
+      // An end is told when its log is stored; the beginning of a step that runs does not wait for its output.
+      const told = allOf(finishing).then(async () => {
+        if (news.length > 0) await server.events(run, news)
+        for (const { index } of steps) started.add(index)
+        for (const [index, verdict] of verdicts) ended.set(index, verdict)
       })
-      for (const done of await Promise.allSettled([...work, told])) if (done.status === 'rejected') throw done.reason
+      await allOf([told, ...pumping])
     }
 
     const follower: Follower = {
@@ -342,7 +347,7 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
       writes = writes.then(async () => void (await output.appendFile(text)))
     }
     try {
-      await server.events(run, `${jobId(key)}/0:started`, [{ type: 'step.started.v1', ...step }])
+      await server.events(run, [{ key: `${jobId(key)}/0:started`, events: [{ type: 'step.started.v1', ...step }] }])
       const tree = join(dir, 'tree')
       await mkdir(tree)
       const mirror = await deps.mirrors.ensure(repo, deps.sourceOf(repo), commit)
@@ -373,9 +378,8 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
       const exitCode = result.outcome === 'succeeded' ? 0 : 1
       await pump.finish({ exitCode, timedOut: false, pipeBytes: size, fileBytes: size, sha256 })
       const { outcome, reason } = result
-      await server.events(run, `${jobId(key)}/0:finished`, [
-        { type: 'step.finished.v1', ...step, outcome, exitCode, ...(reason === undefined ? {} : { reason }) },
-      ])
+      const ended = { ...step, outcome, exitCode, ...(reason === undefined ? {} : { reason }) }
+      await server.events(run, [{ key: `${jobId(key)}/0:finished`, events: [{ type: 'step.finished.v1', ...ended }] }])
       return result
     } finally {
       clearInterval(pumping)
@@ -417,6 +421,11 @@ function whyEnded(end: ContainerEnd | { readonly kind: 'canceled' } | undefined,
         reason: `the container ended with exit code ${end.code} in the middle of a step`,
       } as const
   }
+}
+
+/** When all have ended, also where one failed: then with its reason. */
+async function allOf(work: readonly Promise<unknown>[]): Promise<void> {
+  for (const done of await Promise.allSettled(work)) if (done.status === 'rejected') throw done.reason
 }
 
 function withoutLost({ outcome, reason }: { readonly outcome: Outcome; readonly reason?: string }) {

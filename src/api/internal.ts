@@ -1,9 +1,8 @@
 import { createHmac } from 'node:crypto'
 import { z } from 'zod'
-import type { RunEvent } from '../core/events.ts'
 import { type JobKey, jobId, type LogKey } from '../core/ids.ts'
 import { stageJobs } from '../core/plan.ts'
-import { LogMoved } from '../internal/types.ts'
+import { type EventAppend, LogMoved } from '../internal/types.ts'
 import type { RunDetail, TestCase } from '../store/types.ts'
 import type { ApiDeps } from './deps.ts'
 import { ProblemError, problem } from './problem.ts'
@@ -19,8 +18,15 @@ const LEASE_MS = 365 * 86_400_000
 const Alive = z.strictObject({ id: z.string().min(1).max(100), hostname: z.string().min(1).max(300) })
 const AppendEvents = z.strictObject({
   run: z.string(),
-  key: z.string().min(1).max(1000),
-  events: z.array(z.looseObject({ type: z.string().regex(/^[a-z_]+\.[a-z_]+\.v[0-9]+$/) })).max(10_000),
+  appends: z
+    .array(
+      z.strictObject({
+        key: z.string().min(1).max(1000),
+        events: z.array(z.looseObject({ type: z.string().regex(/^[a-z_]+\.[a-z_]+\.v[0-9]+$/) })).max(10_000),
+      }),
+    )
+    .min(1)
+    .max(1000),
 })
 const LogEnd = z.strictObject({
   rawBytes: z.int().min(0),
@@ -143,12 +149,12 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
     route({
       method: 'POST',
       path: '/events',
-      summary: 'Appends events of a run, once by key.',
+      summary: 'Appends events of a run, each append once by its key; all of them or none.',
       body: { kind: 'json', schema: AppendEvents },
       async handle({ body }) {
-        const { run, key, events } = body as z.infer<typeof AppendEvents>
+        const { run, appends } = body as z.infer<typeof AppendEvents>
         await assertKnown(run)
-        await store.events.append(run, key, events as unknown as readonly RunEvent[])
+        await store.events.appendAll(run, appends as unknown as readonly EventAppend[])
         return NOTHING
       },
     }),

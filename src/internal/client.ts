@@ -86,8 +86,8 @@ export function createServerClient({ url, token, patienceMs = PATIENCE_MS }: Ser
     async finishLog(log, end) {
       await call('POST', `/log/end?${logQuery(log)}`, json(end))
     },
-    async events(run, key, events) {
-      await call('POST', '/events', json({ run, key, events }))
+    async events(run, appends) {
+      await call('POST', '/events', json({ run, appends }))
     },
     async junit(job, file, bytes) {
       const query = jobQuery(job)

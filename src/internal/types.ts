@@ -25,14 +25,19 @@ export interface ServerPort {
   appendLog(log: LogKey, append: LogAppend): Promise<LogCursor>
   /** Closes the log with what was proven; repeatable with the same proof. */
   finishLog(log: LogKey, end: LogEnd): Promise<void>
-  /** Events of a run, in order, once by key. */
-  events(run: string, key: string, events: readonly RunEvent[]): Promise<void>
+  /** Events of a run, in order, each append once by its key; all of them or none. */
+  events(run: string, appends: readonly EventAppend[]): Promise<void>
   /** A job's JUnit file: parsed, limited and stored by the server. Returns how many cases it holds. */
   junit(job: JobKey, file: string, bytes: Buffer): Promise<number>
   /** Keeps a file by its content. Returns its digest, `sha256:<hex>`. */
   artifact(bytes: Buffer): Promise<string>
   /** Extends the leases of the job; `false` when it no longer holds them. */
   extendLeases(job: JobKey): Promise<boolean>
+}
+
+export interface EventAppend {
+  readonly key: string
+  readonly events: readonly RunEvent[]
 }
 
 export interface LogCursor {

@@ -13,6 +13,10 @@ export const OPEN_STATUSES = ['queued', 'running', 'waiting'] as const
 export function createEvents(database: Database): Events {
   return {
     append: (run, key, events) => database.write((tx) => appendEvents(tx, run, key, events)),
+    appendAll: (run, appends) =>
+      database.write(async (tx) => {
+        for (const { key, events } of appends) await appendEvents(tx, run, key, events)
+      }),
     of: (run, afterSeq = 0) =>
       database.read(async (db) => {
         const rows = await db

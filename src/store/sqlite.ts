@@ -17,6 +17,7 @@ import Database from 'libsql'
  * How long a writer waits for the other processes' writers before it gives up. A disk that is slow to sync makes every
  * commit slow, and who waits is not served in turn: ten seconds were seen to be too short.
  */
+const MOST_STATEMENTS = 500
 const BUSY_LIMIT_MS = 30_000
 /**
  * SQLite itself waits synchronously, which stops this process; so it may only wait this long, and the rest is waited
@@ -107,6 +108,7 @@ class LibsqlDriver implements Driver {
 
 class LibsqlConnection implements DatabaseConnection {
   readonly #db: Database.Database
+  readonly #statements = new Map<string, Database.Statement>()
 
   constructor(db: Database.Database) {
     this.#db = db
@@ -122,11 +124,21 @@ class LibsqlConnection implements DatabaseConnection {
 
   async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
     return this.#patiently(() => {
-      const statement = this.#db.prepare(query.sql)
+      const statement = this.#prepare(query.sql)
       if (statement.reader) return { rows: statement.all(query.parameters as unknown[]) as R[] }
       const { changes } = statement.run(query.parameters as unknown[])
       return { rows: [], numAffectedRows: BigInt(changes) }
     })
+  }
+
+  /** Kysely writes the same few statements again and again; preparing one costs as much as running it. */
+  #prepare(sql: string): Database.Statement {
+    const known = this.#statements.get(sql)
+    if (known !== undefined) return known
+    if (this.#statements.size >= MOST_STATEMENTS) this.#statements.clear()
+    const statement = this.#db.prepare(sql)
+    this.#statements.set(sql, statement)
+    return statement
   }
 
   // biome-ignore lint/correctness/useYield: the interface asks for a generator, and nothing here streams.

@@ -176,6 +176,11 @@ export interface Events {
    * example `acme/web#42/test/unit/1:finished`): the second call changes nothing.
    */
   append(run: string, key: string, events: readonly RunEvent[]): Promise<void>
+  /** Several appends in one transaction, in their order. */
+  appendAll(
+    run: string,
+    appends: readonly { readonly key: string; readonly events: readonly RunEvent[] }[],
+  ): Promise<void>
   of(run: string, afterSeq?: number): Promise<readonly EventRow[]>
   since(position: number, limit: number): Promise<readonly EventRow[]>
 }

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { RunEvent } from '../../src/core/events.ts'
 import { createServerClient, ServerRefused, ServerUnavailable } from '../../src/internal/client.ts'
 import { LogMoved, type ServerPort } from '../../src/internal/types.ts'
 import { NPM_TOKEN, PLAN, type Running, startServer, WORKER_TOKEN } from './server.ts'
@@ -19,11 +20,12 @@ async function started() {
   await server.store.runs.setPlan(run.id, PLAN)
   const job = { run: run.id, stage: 'test', job: 'unit', attempt: 1 }
   const { run: _, ...fields } = job
-  await client.events(run.id, 'begin', [
+  const events: RunEvent[] = [
     { type: 'run.started.v1', try: 1 },
     { type: 'job.started.v1', ...fields },
     { type: 'step.started.v1', ...fields, step: 0, name: 'install' },
-  ])
+  ]
+  await client.events(run.id, [{ key: 'begin', events }])
   return { run, job, log: { ...job, step: 0 }, path: `/api/v1/runs/${run.number}/jobs/test%2Funit/steps/0/log` }
 }
 
@@ -134,9 +136,9 @@ describe('a log', () => {
   test('of a step that never began ends for its follower when the run has ended', async () => {
     const { run, job, path } = await started()
     const { run: _, ...fields } = job
-    await client.events(run.id, 'end', [
-      { type: 'job.finished.v1', ...fields, outcome: 'errored' },
-      { type: 'run.finished.v1', try: 1, outcome: 'errored' },
+    await client.events(run.id, [
+      { key: 'end of job', events: [{ type: 'job.finished.v1', ...fields, outcome: 'errored' }] },
+      { key: 'end', events: [{ type: 'run.finished.v1', try: 1, outcome: 'errored' }] },
     ])
 
     const { status, body } = await server.ask('eve', 'GET', `${path.replace('/0/log', '/1/log')}?follow=1`)
@@ -161,7 +163,7 @@ describe('events', () => {
     const { run } = await started()
     const headers = { authorization: `Bearer ${await server.token('eve')}`, accept: 'text/event-stream' }
     const response = await fetch(`${server.url}/api/v1/runs/${run.number}/events`, { headers })
-    await client.events(run.id, 'end', [{ type: 'run.finished.v1', try: 1, outcome: 'failed' }])
+    await client.events(run.id, [{ key: 'end', events: [{ type: 'run.finished.v1', try: 1, outcome: 'failed' }] }])
 
     const text = await response.text()
     const resumed = await (

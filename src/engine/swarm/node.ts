@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { constants, watch } from 'node:fs'
-import { chmod, lstat, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { chmod, lstat, mkdtemp, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type Docker from 'dockerode'
@@ -19,6 +19,8 @@ import { readMatching } from './workspace-files.ts'
 
 const run = promisify(execFile)
 
+/** Each waits to be moved to where it is needed. */
+const FIFO_STOCK = 100
 const REMOVAL_LIMIT_MS = 20_000
 /** How often the gate is tried while the container is on its way: each try is one open(2). */
 const GATE_PAUSE_MS = 5
@@ -57,6 +59,8 @@ interface Open {
 
 export function createNodeEngine({ docker, instance, log, helper }: NodeDeps): NodeEngine {
   const segments = new Map<string, Open>()
+  const fifos: string[] = []
+  let moreFifos: Promise<void> | undefined
 
   async function prepareNode(): Promise<void> {
     const name = helperVolume(instance)
@@ -66,7 +70,16 @@ export function createNodeEngine({ docker, instance, log, helper }: NodeDeps): N
     await writeIfOther(join(root, 'busybox'), busybox, 0o755)
     await writeIfOther(join(root, 'wrapper.sh'), wrapper, 0o644)
     await chmod(root, 0o755)
+    await removeOldFifos(root)
     await removeOldHelpers(name)
+  }
+
+  /** What an earlier process of this node had made ahead. */
+  async function removeOldFifos(root: string): Promise<void> {
+    const beside = besideVolume(root, '')
+    for (const name of await readdir(beside)) {
+      if (name.startsWith('fifos-')) await rm(join(beside, name), { recursive: true, force: true })
+    }
   }
 
   /** Those of earlier versions, as far as no container uses them any more. */
@@ -147,9 +160,31 @@ export function createNodeEngine({ docker, instance, log, helper }: NodeDeps): N
   }
 
   async function makeFifos(paths: readonly string[]): Promise<void> {
-    await Promise.all(paths.map((path) => rm(path, { force: true })))
-    // Node cannot make one. Mode 666: a step that dropped to another user must still be able to open /dev/stderr.
+    await Promise.all(paths.map(async (path) => rename(await takeFifo(), path)))
+  }
+
+  /**
+   * Made ahead, beside the helper volume's files, because Node cannot make one and a process of its own for each job
+   * costs more than everything else there. Mode 666: a step that dropped to another user must still be able to open
+   * /dev/stderr.
+   */
+  async function takeFifo(): Promise<string> {
+    for (;;) {
+      const path = fifos.pop()
+      if (path !== undefined) return path
+      moreFifos ??= makeStock().finally(() => {
+        moreFifos = undefined
+      })
+      await moreFifos
+    }
+  }
+
+  async function makeStock(): Promise<void> {
+    const root = await ensureVolume(docker, helperVolume(instance), { [LABELS.instance]: instance })
+    const folder = await mkdtemp(besideVolume(root, `fifos-`))
+    const paths = Array.from({ length: FIFO_STOCK }, (_, index) => join(folder, String(index)))
     await run(helper.busybox, ['mkfifo', '-m', '666', ...paths])
+    fifos.push(...paths)
   }
 
   async function controlRoot(key: JobKey, segment: number): Promise<string> {
