@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { setTimeout } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { controlVolume, type JobKey, runNetwork, segmentService } from '../../src/core/ids.ts'
@@ -174,7 +175,7 @@ test('a background process that keeps the output open neither holds up the job n
       ]),
       aStep('echo next'),
       aStep(
-        'for i in $(seq 100); do test -e /workspace/survived && break; usleep 100000; done; cat /workspace/survived',
+        'for i in $(seq 300); do test -e /workspace/survived && break; usleep 100000; done; cat /workspace/survived',
       ),
     ]),
   )
@@ -188,7 +189,7 @@ test('a background process that keeps the output open neither holds up the job n
 })
 
 test('a step without background processes leaves no process behind', async () => {
-  const { logs } = await runJob(aJob(image, [aStep('seq 1000'), aStep('seq 1000'), aStep('ps -o args')]))
+  const { logs } = await runJob(aJob(image, [aStep('seq 1000'), aStep('seq 1000'), aStep('sleep 1; ps -o args')]))
 
   const helpers = String(logs[2])
     .split('\n')
@@ -223,7 +224,8 @@ test('a full disk keeps the exit code, and the record says that output was lost'
 test('SIGTERM reaches the step, whose own clean-up is in its log', async () => {
   const key = newKey()
   await begin(engine, key, aJob(image, [aStep(['trap "echo cleaned; exit 9" TERM', 'echo ready', 'sleep 600 & wait'])]))
-  await until(engine.node, key, 0, (state) => (state.steps[0]?.logBytes ?? 0) > 60)
+  await until(engine.node, key, 0, (state) => (state.steps[0]?.logBytes ?? 0) > 0)
+  while (!/^ready$/m.test(String(await wholeLog(engine.node, key, 0, 0)))) await setTimeout(20)
 
   await engine.node.stop(key, 0, 10_000)
 

@@ -160,7 +160,21 @@ export function createNodeEngine({ docker, instance, log, helper }: NodeDeps): N
   }
 
   async function makeFifos(paths: readonly string[]): Promise<void> {
-    await Promise.all(paths.map(async (path) => rename(await takeFifo(), path)))
+    await Promise.all(
+      paths.map(async (path) => {
+        try {
+          await rename(await takeFifo(), path)
+        } catch (error) {
+          if (!isAcrossDevices(error)) throw error
+          await rm(path, { force: true })
+          await mkfifo([path])
+        }
+      }),
+    )
+  }
+
+  async function mkfifo(paths: readonly string[]): Promise<void> {
+    await run(helper.busybox, ['mkfifo', '-m', '666', ...paths])
   }
 
   /**
@@ -183,7 +197,7 @@ export function createNodeEngine({ docker, instance, log, helper }: NodeDeps): N
     const root = await ensureVolume(docker, helperVolume(instance), { [LABELS.instance]: instance })
     const folder = await mkdtemp(besideVolume(root, `fifos-`))
     const paths = Array.from({ length: FIFO_STOCK }, (_, index) => join(folder, String(index)))
-    await run(helper.busybox, ['mkfifo', '-m', '666', ...paths])
+    await mkfifo(paths)
     fifos.push(...paths)
   }
 
@@ -536,6 +550,11 @@ async function exists(path: string): Promise<boolean> {
     if (isMissing(error)) return false
     throw error
   }
+}
+
+/** Volumes may be file systems of their own (a quota, a driver's option). */
+function isAcrossDevices(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'EXDEV'
 }
 
 function isMissing(error: unknown): boolean {
