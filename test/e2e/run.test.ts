@@ -1,9 +1,10 @@
+import { Client, Connection } from '@temporalio/client'
 import { execa } from 'execa'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { LABELS } from '../../src/core/ids.ts'
 import { BASE_IMAGES } from '../../src/embedded/images.ts'
 import type { GateRow, RunDetail } from '../../src/store/types.ts'
-import { type System, startSystem } from '../helpers/system.ts'
+import { REPO, type System, startSystem } from '../helpers/system.ts'
 
 let system: System
 beforeAll(async () => {
@@ -32,6 +33,14 @@ async function openGate(number: number): Promise<GateRow> {
   return system.until(`the gate of run ${number}`, async () => {
     const [gate] = await system.gates(number)
     return gate?.state === 'open' && (await system.run(number)).status === 'waiting' ? gate : undefined
+  })
+}
+
+/** The command line, as a person uses it. */
+function penstock(as: keyof System['tokens'], ...args: string[]) {
+  return execa(process.execPath, ['dist/src/cli/main.js', ...args], {
+    env: { PENSTOCK_URL: system.url, PENSTOCK_TOKEN: system.tokens[as] },
+    reject: false,
   })
 }
 
@@ -128,10 +137,10 @@ describe('the branching model', () => {
     const gate = await openGate(number)
     const commit = gate.subject.commit
 
-    await expect(
-      system.call('POST', `/runs/${number}/gates/${gate.name}/approve`, { as: 'ada', body: {} }),
-    ).rejects.toThrow(/wrote or pushed/)
-    await system.call('POST', `/runs/${number}/gates/${gate.name}/approve`, { as: 'tess', body: { comment: 'fine' } })
+    const own = await penstock('ada', 'approve', String(number))
+    expect([own.exitCode, own.stderr]).toEqual([4, expect.stringMatching(/wrote or pushed/)])
+    const approved = await penstock('tess', 'approve', String(number), '--comment', 'fine')
+    expect([approved.stdout, approved.exitCode]).toEqual(['your vote counts; the gate is approved', 0])
     const run = await system.ended(number)
 
     expect(run.status).toBe('succeeded')
@@ -155,17 +164,40 @@ describe('the branching model', () => {
 
   it('lets a rejection fail the run with its reason', async () => {
     const number = await system.push(spec(CANDIDATE))
-    const gate = await openGate(number)
+    await openGate(number)
 
-    await system.call('POST', `/runs/${number}/gates/${gate.name}/reject`, {
-      as: 'tess',
-      body: { comment: 'the logo is blue' },
-    })
+    const rejected = await penstock('tess', 'reject', String(number), '--comment', 'the logo is blue')
+
+    expect([rejected.stdout, rejected.exitCode]).toEqual(['your vote counts; the gate is rejected', 0])
 
     expect(await system.ended(number)).toMatchObject({
       status: 'failed',
       reason: expect.stringContaining('the logo is blue'),
     })
+  }, 120_000)
+
+  it('takes a signal sent to Temporal by anybody as a vote only with the token of a person who may vote', async () => {
+    const number = await system.push(spec(CANDIDATE))
+    const gate = await openGate(number)
+    const token = await penstock('tess', 'vote-token', String(number))
+    const connection = await Connection.connect({ address: system.embedded.addresses.temporal })
+    const workflow = new Client({ connection }).workflow.getHandle(`${REPO}#${number}`)
+
+    await workflow.signal('approve', { who: 'tess', comment: 'trust me' })
+    await workflow.signal('approve', { who: 'theo', token: 'made up' })
+    const refused = await system.until('both to be judged', async () => {
+      const votes = (await system.gates(number))[0]?.votes ?? []
+      return votes.length === 2 && votes
+    })
+    await workflow.signal('approve', { who: 'tess', comment: 'by signal', token: token.stdout })
+    const run = await system.ended(number)
+    await connection.close()
+
+    expect(refused.map((vote) => vote.counts)).toEqual([false, false])
+    expect(gate.state).toBe('open')
+    expect(run.status).toBe('succeeded')
+    const [after] = await system.gates(number)
+    expect(after?.votes.filter((vote) => vote.counts)).toMatchObject([{ by: 'tess', comment: 'by signal' }])
   }, 120_000)
 
   it('refuses a push to production that passed no candidate run, until an operator overrides it', async () => {
