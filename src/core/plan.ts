@@ -10,6 +10,14 @@ export interface Plan {
   readonly specDigest: string
   /** In order of execution. Names are unique within a plan. */
   readonly stages: readonly Stage[]
+  /** Stages of the spec that this trigger does not get and that forges are told of; absent: none. */
+  readonly omitted?: readonly OmittedStage[]
+}
+
+export interface OmittedStage {
+  readonly name: string
+  /** When it runs instead: `runs once master has this commit`. */
+  readonly reason: string
 }
 
 export type Stage = JobsStage | DeliverStage | DeployStage | GateStage | PromoteStage

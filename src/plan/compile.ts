@@ -1,6 +1,6 @@
-import type { BranchNames, Trigger } from '../core/change.ts'
+import type { BranchNames, BranchRole, Trigger } from '../core/change.ts'
 import { branchRole } from '../core/change.ts'
-import type { DeliverablePlan, DeployStage, Job, Plan, Segment, Stage, Step } from '../core/plan.ts'
+import type { DeliverablePlan, DeployStage, Job, OmittedStage, Plan, Segment, Stage, Step } from '../core/plan.ts'
 import type { Diagnostic, Problem } from '../spec/diagnostic.ts'
 import { diagnosticAt } from '../spec/diagnostic.ts'
 import type { DeploySpec, JobSpec, Spec } from '../spec/spec.ts'
@@ -32,20 +32,28 @@ export function compilePlan(input: CompileInput): Compiled {
   const { spec, environments } = input
   const diagnostics = environmentDiagnostics(spec, environments)
   if (diagnostics.length > 0) return { kind: 'wrong', diagnostics }
+  const { trigger, branches } = input
+  const role = trigger.kind === 'pull_request' ? 'feature' : branchRole(trigger.change.ref, branches)
+  const omitted = role === 'feature' ? omittedStages(input) : []
   return {
     kind: 'ok',
-    plan: { version: 1, repo: input.trigger.repo, specDigest: input.specDigest, stages: stagesFor(input) },
+    plan: {
+      version: 1,
+      repo: trigger.repo,
+      specDigest: input.specDigest,
+      stages: stagesFor(role, input),
+      ...(omitted.length > 0 ? { omitted } : {}),
+    },
   }
 }
 
-function stagesFor({ spec, trigger, branches, environments }: CompileInput): Stage[] {
+function stagesFor(role: BranchRole, { spec, branches, environments }: CompileInput): Stage[] {
   const isGated = (name: string) => environments.some((one) => one.name === name && one.gate)
   const staging = spec.deploy.find(({ environment }) => !isGated(environment))
   const production = spec.deploy.find(({ environment }) => isGated(environment))
   const test: Stage[] = spec.test.length > 0 ? [{ kind: 'jobs', name: 'test', jobs: spec.test.map(toJob) }] : []
 
-  if (trigger.kind === 'pull_request') return test
-  switch (branchRole(trigger.change.ref, branches)) {
+  switch (role) {
     case 'feature':
       return test
     case 'production':
@@ -61,6 +69,21 @@ function stagesFor({ spec, trigger, branches, environments }: CompileInput): Sta
       ]
     }
   }
+}
+
+/**
+ * What a feature branch leaves to the candidate branch. Not the gate nor what follows it: nobody has signed a feature
+ * branch off, so nothing may say that a sign-off is no longer missing.
+ */
+function omittedStages(input: CompileInput): OmittedStage[] {
+  const whole = stagesFor('candidate', input)
+  const gate = whole.findIndex(({ kind }) => kind === 'gate')
+  const planned = new Set(stagesFor('feature', input).map(({ name }) => name))
+  const reason = `not asked of a feature branch: runs once ${input.branches.candidate} has this commit`
+  return whole
+    .slice(0, gate === -1 ? whole.length : gate)
+    .filter(({ name }) => !planned.has(name))
+    .map(({ name }) => ({ name, reason }))
 }
 
 function deliverStage(spec: Spec): Stage[] {

@@ -57,6 +57,15 @@ test.each([
   expect(planOf(WHOLE, trigger(kind, ref)).stages.map(({ name }) => name)).toEqual(stages)
 })
 
+test.each([
+  ['push', 'refs/heads/feature', ['deliver', 'staging', 'e2e']],
+  ['pull_request', 'refs/heads/master', ['deliver', 'staging', 'e2e']],
+  ['push', 'refs/heads/master', undefined],
+  ['push', 'refs/heads/production', undefined],
+] as const)('a %s of %s omits the stages %j, and never a sign-off', (kind, ref, omitted) => {
+  expect(planOf(WHOLE, trigger(kind, ref)).omitted?.map(({ name }) => name)).toEqual(omitted)
+})
+
 test('a plan carries the repository and the digest of its spec', () => {
   expect(planOf(WHOLE, trigger('push', 'refs/heads/x'))).toMatchObject({
     version: 1,
