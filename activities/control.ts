@@ -4,7 +4,7 @@ import { approversOf, excludedOf } from '../src/config/people.ts'
 import type { Config, RepositoryConfig } from '../src/config/types.ts'
 import type { Subject } from '../src/core/approval.ts'
 import { branchName, branchRole } from '../src/core/change.ts'
-import type { Waiting } from '../src/core/events.ts'
+import type { SpecDiagnostic, Waiting } from '../src/core/events.ts'
 import { type JobKey, jobId, parseRunId } from '../src/core/ids.ts'
 import { variableName } from '../src/core/job-environment.ts'
 import { isOutcome, type Outcome } from '../src/core/outcome.ts'
@@ -19,12 +19,13 @@ import type {
   JobStart,
   RunInput,
 } from '../src/core/run-contract.ts'
+import { PENSTOCK, supersededReason } from '../src/core/superseded.ts'
 import type { SwarmDeployer } from '../src/deploy/swarm.ts'
 import { type Cluster, EngineRefused, type Placement } from '../src/engine/types.ts'
 import type { Forge } from '../src/git/forge.ts'
 import { type Mirrors, NotAFile } from '../src/git/mirrors.ts'
 import { compilePlan } from '../src/plan/compile.ts'
-import { formatDiagnostic } from '../src/spec/diagnostic.ts'
+import { type Diagnostic, formatDiagnostic } from '../src/spec/diagnostic.ts'
 import { parseSpec, specDigest } from '../src/spec/parse.ts'
 import type { AcquireResult, GateRow, RunDetail, Store } from '../src/store/types.ts'
 
@@ -130,7 +131,11 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
             })),
           })
     if (compiled.kind === 'wrong') {
-      const shown = compiled.diagnostics.slice(0, DIAGNOSTICS_SHOWN).map(formatDiagnostic)
+      const first = compiled.diagnostics.slice(0, DIAGNOSTICS_SHOWN)
+      await store.events.append(detail.id, `try/${detail.try}/spec`, [
+        { type: 'spec.refused.v1', diagnostics: first.map(toSpecDiagnostic) },
+      ])
+      const shown = first.map(formatDiagnostic)
       const more = compiled.diagnostics.length - shown.length
       return { refused: [...shown, ...(more > 0 ? [`... and ${more} more`] : [])].join('\n') }
     }
@@ -535,7 +540,9 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     },
     acquireEnvironment,
     async supersede({ run, by }) {
-      await store.runs.requestCancel(run, 'penstock', `superseded by ${by}`)
+      // Who waits for an environment is its run, at that environment.
+      const [newer = by] = by.split('@')
+      await store.runs.requestCancel(run, PENSTOCK, supersededReason(newer))
     },
     isDeployed,
     acquirePools,
@@ -553,6 +560,10 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     expireGate,
     promote,
   }
+}
+
+function toSpecDiagnostic({ code, file, line, column, message, suggestion }: Diagnostic): SpecDiagnostic {
+  return { code, file, line, column, message, ...(suggestion === undefined ? {} : { suggestion }) }
 }
 
 const BEAT_MS = 2_000

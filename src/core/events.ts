@@ -10,6 +10,8 @@ export type RunEvent =
   | { readonly type: 'run.finished.v1'; readonly try: number; readonly outcome: Outcome; readonly reason?: string }
   | { readonly type: 'run.retried.v1'; readonly try: number; readonly by: string }
   | { readonly type: 'run.cancel_requested.v1'; readonly by: string; readonly reason: string }
+  /** The run gets no plan: what is wrong in the spec. */
+  | { readonly type: 'spec.refused.v1'; readonly diagnostics: readonly SpecDiagnostic[] }
   | { readonly type: 'stage.started.v1'; readonly stage: string; readonly attempt: number }
   | {
       readonly type: 'stage.finished.v1'
@@ -94,6 +96,18 @@ export type RunEvent =
     }
   | { readonly type: 'gate.decided.v1'; readonly gate: string; readonly verdict: 'approved' | 'rejected' | 'expired' }
   | { readonly type: 'branch.promoted.v1'; readonly branch: string; readonly commit: string }
+
+/** One error of a spec, without the lines it quotes. */
+export interface SpecDiagnostic {
+  readonly code: string
+  readonly file: string
+  /** From 1. */
+  readonly line: number
+  /** From 1. */
+  readonly column: number
+  readonly message: string
+  readonly suggestion?: string
+}
 
 /** Why something waits: a kind for programs and a sentence for people. */
 export interface Waiting {

@@ -1,0 +1,66 @@
+import type { GateRules, GateState } from '../approval.ts'
+import type { Change } from '../change.ts'
+import type { SpecDiagnostic, Waiting } from '../events.ts'
+import type { Outcome } from '../outcome.ts'
+import type { Plan } from '../plan.ts'
+import type { Progress } from '../progress.ts'
+
+/** All that is known of a run at one moment, as far as a forge is told of it. */
+export interface ReportedRun {
+  readonly id: string
+  readonly number: number
+  readonly try: number
+  readonly change: Change
+  readonly status: 'queued' | 'running' | 'waiting' | Outcome
+  readonly reason?: string
+  /** The stage the run is at. */
+  readonly stage?: string
+  readonly waiting?: Waiting
+  /** Numbers of the runs that hold what it waits for. */
+  readonly holders: readonly number[]
+  readonly cancel?: { readonly by: string; readonly reason: string }
+  /** Absent: not made yet, or refused. */
+  readonly plan?: Plan
+  readonly progress: Progress
+  /** Why the newest attempt of a stage ended as it did, by stage. */
+  readonly reasons: Readonly<Record<string, string>>
+  /** The newest version of each gate. */
+  readonly gates: readonly ReportedGate[]
+  /** Of the newest attempts; read once the run has ended. */
+  readonly tests: { readonly total: number; readonly failed: readonly FailedTest[] }
+  /** What is wrong in the spec, if that is why the run was refused. */
+  readonly diagnostics: readonly SpecDiagnostic[]
+  /** The step that failed first, and the end of its log. */
+  readonly failure?: {
+    readonly stage: string
+    readonly job: string
+    readonly step: string
+    readonly lines: readonly string[]
+  }
+  /** Where the run is shown. */
+  readonly url: string
+  /** Address by environment. */
+  readonly addresses: Readonly<Record<string, string>>
+}
+
+export interface ReportedGate {
+  readonly name: string
+  readonly state: GateState
+  readonly rules: GateRules
+  readonly commit: string
+  /** `name=sha256:…` */
+  readonly deliverables: readonly string[]
+  /** Who approved, of those whose vote counts. */
+  readonly approvals: readonly string[]
+  readonly rejection?: { readonly by: string; readonly comment?: string }
+}
+
+export interface FailedTest {
+  readonly stage: string
+  readonly job: string
+  readonly name: string
+  readonly className?: string
+  readonly file?: string
+  readonly line?: number
+  readonly message?: string
+}
