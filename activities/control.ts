@@ -5,7 +5,7 @@ import type { Config, RepositoryConfig } from '../src/config/types.ts'
 import type { Subject } from '../src/core/approval.ts'
 import { branchName, branchRole } from '../src/core/change.ts'
 import type { SpecDiagnostic, Waiting } from '../src/core/events.ts'
-import { type JobKey, jobId, parseRunId } from '../src/core/ids.ts'
+import { environmentPool, type JobKey, jobId, parseRunId } from '../src/core/ids.ts'
 import { variableName } from '../src/core/job-environment.ts'
 import { isOutcome, type Outcome } from '../src/core/outcome.ts'
 import type { Deliverable, Job, Plan, PoolRequest } from '../src/core/plan.ts'
@@ -577,10 +577,6 @@ async function beating<T>(act: () => Promise<T>): Promise<T> {
   } finally {
     clearInterval(beat)
   }
-}
-
-export function environmentPool(repo: string, environment: string): string {
-  return `env:${repo}/${environment}`
 }
 
 function slotHolder(key: JobKey): string {

@@ -7,9 +7,13 @@ import { createSwarmDeployer } from '../src/deploy/swarm.ts'
 import { connectDocker, createCluster } from '../src/engine/index.ts'
 import { createForge } from '../src/forge/index.ts'
 import { createMirrors } from '../src/git/mirrors.ts'
+import { tailOf } from '../src/logs/tail.ts'
+import { createReporter } from '../src/report/reporter.ts'
+import { createSender } from '../src/report/sender.ts'
 import { openStore } from '../src/store/open-store.ts'
 import { createDispatcher } from '../src/temporal/dispatcher.ts'
 import { createReconciler } from '../src/temporal/reconcile.ts'
+import { addressesOf, createMasks, createPorts } from './forge-reports.ts'
 import { everyNow } from './loop.ts'
 import { announceReady, createLog, databaseUrl, onShutdown } from './process.ts'
 import { runWorker } from './run-worker.ts'
@@ -17,6 +21,7 @@ import { runWorker } from './run-worker.ts'
 const RECONCILE_EVERY_MS = 10_000
 const SWEEP_EVERY_MS = 15_000
 const NODES_EVERY_MS = 2_000
+const REPORT_EVERY_MS = 500
 /** A node whose worker was silent this long gets no new jobs. */
 const WORKER_SILENT_MS = 15_000
 const ACTIVITY_SLOTS = 200
@@ -78,9 +83,27 @@ async function main(): Promise<void> {
     await setJobSlots(alive)
   }
 
+<<<<<<< HEAD
   await setJobSlots(0)
+=======
+  const ports = createPorts(config, mirrors)
+  const reporter = createReporter({
+    store,
+    portOf: ports,
+    urlOf: (run) => `${config.server.url}/api/v1/runs/${run}`,
+    addressesOf: (repo) => addressesOf(config.repositories[repo]),
+    tailOf: (step, lines) => tailOf(join(config.dataDir, 'steps'), step, lines),
+    mask: createMasks(config),
+    clock: Date.now,
+    log,
+  })
+  const sender = createSender({ reports: store.reports, portOf: ports, clock: Date.now, log })
+
+>>>>>>> 7d3bc9c (What a forge is to show is kept as one desired state a key, and only its newest is sent)
   const duties = [
     createDispatcher({ store, client, log, url: config.server.url }).run(signal),
+    everyNow('report', REPORT_EVERY_MS, signal, log, () => reporter.once()),
+    everyNow('send', REPORT_EVERY_MS, signal, log, () => sender.once()),
     everyNow('reconcile', RECONCILE_EVERY_MS, signal, log, () => reconciler.once()),
     everyNow('sweep', SWEEP_EVERY_MS, signal, log, sweep),
     everyNow('nodes', NODES_EVERY_MS, signal, log, watchNodes),

@@ -100,6 +100,11 @@ export function jobLabels(instance: string, key: JobKey): Record<string, string>
   }
 }
 
+/** The pool whose only unit is the environment. */
+export function environmentPool(repo: string, environment: string): string {
+  return `env:${repo}/${environment}`
+}
+
 /** Temporal task queues. */
 export const CONTROL_QUEUE = 'penstock'
 export function nodeQueue(nodeId: string): string {

@@ -90,6 +90,11 @@ export async function appendEvents(tx: Writing, run: string, key: string, events
       .execute()
     await derive(db, run, event, now, position)
   }
+  await db
+    .updateTable('runs')
+    .set((e) => ({ version: e('version', '+', 1) }))
+    .where('id', '=', run)
+    .execute()
 }
 
 async function last(query: { executeTakeFirstOrThrow(): Promise<{ last: number | null }> }): Promise<number> {

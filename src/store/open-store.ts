@@ -9,6 +9,7 @@ import { createLeases } from './leases.ts'
 import { createNodes } from './nodes.ts'
 import { createOutbox } from './outbox.ts'
 import { createPeople } from './people.ts'
+import { createReports } from './reports.ts'
 import { createResults } from './results.ts'
 import { createRuns } from './runs.ts'
 import type { Store } from './types.ts'
@@ -35,6 +36,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     leases: createLeases(database),
     deployments: createDeployments(database),
     outbox: createOutbox(database),
+    reports: createReports(database),
     people: createPeople(database),
     results: createResults(database),
     nodes: createNodes(database),

@@ -87,13 +87,14 @@ export function createRuns(database: Database): Runs {
       database.write(async ({ db, now }) => {
         await db
           .updateTable('runs')
-          .set({
+          .set((e) => ({
+            version: e('version', '+', 1),
             status,
             waiting: detail.waiting === undefined ? null : JSON.stringify(detail.waiting),
             reason: detail.reason ?? null,
             ...(detail.stage === undefined ? {} : { stage: detail.stage }),
             ...(isOutcome(status) ? { finished_at: now } : {}),
-          })
+          }))
           .where('id', '=', id)
           .where('status', 'in', OPEN_STATUSES)
           .execute()
@@ -234,6 +235,8 @@ export async function insertRun(tx: Writing, trigger: Trigger): Promise<RunRow> 
     created_at: tx.now,
     started_at: null,
     finished_at: null,
+    version: 0,
+    reported: 0,
   }
   await tx.db.insertInto('runs').values(row).execute()
   const reason = `${trigger.kind} ${trigger.change.ref}`

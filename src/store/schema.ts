@@ -1,4 +1,4 @@
-import type { Kysely, Migration } from 'kysely'
+import { type Kysely, type Migration, sql } from 'kysely'
 
 /** Times are milliseconds since 1970; JSON is text, flags are 0 or 1: both dialects then behave alike. */
 export interface Schema {
@@ -35,6 +35,10 @@ export interface Schema {
     created_at: number
     started_at: number | null
     finished_at: number | null
+    /** Grows with every event and every change of what the run waits for. */
+    version: number
+    /** The version that forges were last told of. */
+    reported: number
   }
   events: {
     position: number
@@ -77,6 +81,31 @@ export interface Schema {
     done_at: number | null
     error: string | null
   }
+  /** What a forge is to show under one key, and how much of it was sent. */
+  forge_states: {
+    repo: string
+    subject: string
+    kind: string
+    name: string
+    weight: number
+    run_number: number
+    version: number
+    identity: string
+    content: string
+    revision: number
+    wanted_at: number
+    sent_revision: number
+    due_at: number
+    tries: number
+    claim: number
+    /** 0: nobody has it. */
+    claimed_until: number
+    /** What was sent before then is sent once more after it. */
+    doubt_until: number
+    remote: string | null
+    error: string | null
+  }
+  forge_pauses: { repo: string; until: number }
   gates: {
     id: string
     run: string
@@ -454,6 +483,45 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
         { id: 'bigint', at: 'bigint', by: 'text', channel: 'text', action: 'text', on: 'text', detail: 'text?' },
         ['id'],
       )
+    },
+  },
+  '002_forge_states': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      for (const column of ['version', 'reported']) {
+        await db.schema
+          .alterTable('runs')
+          .addColumn(column, 'bigint', (c) => c.notNull().defaultTo(0))
+          .execute()
+      }
+      await sql`create index runs_unreported on runs (number) where version > reported`.execute(db)
+      await table(
+        db,
+        'forge_states',
+        {
+          repo: 'text',
+          subject: 'text',
+          kind: 'text',
+          name: 'text',
+          weight: 'bigint',
+          run_number: 'bigint',
+          version: 'bigint',
+          identity: 'text',
+          content: 'text',
+          revision: 'bigint',
+          wanted_at: 'bigint',
+          sent_revision: 'bigint',
+          due_at: 'bigint',
+          tries: 'bigint',
+          claim: 'bigint',
+          claimed_until: 'bigint',
+          doubt_until: 'bigint',
+          remote: 'text?',
+          error: 'text?',
+        },
+        ['repo', 'subject', 'kind', 'name'],
+      )
+      await sql`create index forge_states_due on forge_states (due_at) where sent_revision < revision`.execute(db)
+      await table(db, 'forge_pauses', { repo: 'text', until: 'bigint' }, ['repo'])
     },
   },
 }

@@ -5,6 +5,7 @@ import type { JobKey, LogKey } from '../core/ids.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Deliverable, Plan, PoolRequest } from '../core/plan.ts'
 import type { Progress } from '../core/progress.ts'
+import type { DesiredState, Reported } from '../core/report/types.ts'
 
 /**
  * What is held and what has been. Every write is one transaction and repeatable: the same call with the same key
@@ -18,6 +19,7 @@ export interface Store {
   readonly leases: Leases
   readonly deployments: Deployments
   readonly outbox: Outbox
+  readonly reports: Reports
   readonly people: People
   readonly results: Results
   readonly nodes: Nodes
@@ -379,15 +381,6 @@ export type OutboxMessage =
   | { readonly kind: 'start'; readonly run: string; readonly try: number; readonly retry: boolean }
   | { readonly kind: 'cancel'; readonly run: string }
   | { readonly kind: 'signal'; readonly workflowId: string; readonly signal: string; readonly args: readonly unknown[] }
-  | {
-      readonly kind: 'status'
-      readonly run: string
-      readonly repo: string
-      readonly commit: string
-      readonly context: string
-      readonly state: 'pending' | 'success' | 'failure' | 'error'
-      readonly description: string
-    }
 
 export interface OutboxRow {
   readonly id: number
@@ -406,6 +399,70 @@ export interface Outbox {
   pending(): Promise<readonly OutboxRow[]>
   /** Called in this process after each `put` (also those inside other operations): lets a dispatcher run at once. */
   onPut(listener: () => void): void
+}
+
+// ---------------------------------------------------------------- what forges show
+
+export interface StateKey {
+  readonly repo: string
+  /** The commit, or `pull/12`. */
+  readonly subject: string
+  readonly kind: Reported['kind']
+  readonly name: string
+}
+
+/** A state that its holder alone may send until the claim expires. */
+export interface ClaimedState {
+  readonly key: StateKey
+  readonly reported: Reported
+  readonly identity: string
+  readonly revision: number
+  /** Grows with every claim of this key. */
+  readonly claim: number
+  /** Of sending, this one included, since it last succeeded. */
+  readonly tries: number
+  readonly wantedAt: number
+  readonly takenAt: number
+  /** What the port has resolved with for the same identity. */
+  readonly known?: string
+}
+
+/**
+ * What each forge is to show, one row a key, and how much of it was sent. Only the newest state of a key is ever sent;
+ * one sender at a time has a key, and a state whose request may have been overtaken by an older one is sent once more.
+ */
+export interface Reports {
+  /** Runs but these that have changed since they were last recorded here, oldest first, with the version to record. */
+  changed(limit: number, without?: readonly string[]): Promise<readonly RunVersion[]>
+  /** Desires these states, where no state of higher rank is desired, and remembers the run as reported up to its version. */
+  record(run: RunVersion, states: readonly DesiredState[]): Promise<void>
+  /** States to send now, each for this caller alone for `claimMs`. */
+  take(limit: number, claimMs: number): Promise<readonly ClaimedState[]>
+  /** The forge has taken it. */
+  sent(claimed: ClaimedState, remote?: string): Promise<void>
+  /** `isDoubtful`: it may yet take effect. `givesUp`: nothing more is sent before the state changes. */
+  failed(
+    claimed: ClaimedState,
+    failure: {
+      readonly error: string
+      readonly delayMs: number
+      readonly isDoubtful: boolean
+      readonly givesUp?: boolean
+    },
+  ): Promise<void>
+  /** Nothing is sent for the repository for so long: its forge has asked for that. */
+  pause(repo: string, ms: number): Promise<void>
+  unsent(): Promise<
+    readonly (DesiredState & { readonly repo: string; readonly tries: number; readonly error?: string })[]
+  >
+}
+
+export interface RunVersion {
+  readonly id: string
+  readonly repo: string
+  readonly number: number
+  /** Grows with every change of the run. */
+  readonly version: number
 }
 
 // ---------------------------------------------------------------- people, results, nodes, audit

@@ -34,8 +34,6 @@ export function createDispatcher(deps: {
   readonly log: Logger
   /** How people reach the server: for links in the Temporal UI. */
   readonly url: string
-  /** Commit statuses go to the forge. */
-  readonly sendStatus?: (message: Extract<OutboxMessage, { kind: 'status' }>) => Promise<void>
 }): Dispatcher {
   const { store, client, log } = deps
   let wake = () => {}
@@ -53,9 +51,6 @@ export function createDispatcher(deps: {
         return send(message.run, (workflow) => workflow.cancel())
       case 'signal':
         return send(message.workflowId, (workflow) => workflow.signal(message.signal, ...message.args))
-      case 'status':
-        await deps.sendStatus?.(message)
-        return 'done'
     }
   }
 

@@ -16,15 +16,7 @@ const DEPLOYMENT = {
   digest: 'sha256:1',
   fence: 1,
 }
-const STATUS = {
-  kind: 'status',
-  run: 'acme/web#1',
-  repo: 'acme/web',
-  commit: 'c',
-  context: 'penstock/test',
-  state: 'pending',
-  description: 'runs',
-} as const
+const CANCEL = { kind: 'cancel', run: 'acme/web#1' } as const
 
 await onEveryDatabase((lab) => {
   test('a database opened by several at once is migrated once', async () => {
@@ -95,13 +87,13 @@ await onEveryDatabase((lab) => {
       heard += 1
     })
 
-    await store.outbox.put('k', STATUS)
-    await store.outbox.put('k', STATUS)
+    await store.outbox.put('k', CANCEL)
+    await store.outbox.put('k', CANCEL)
     const [row] = await store.outbox.take(9, 1000)
     await store.outbox.done(row?.id ?? 0)
-    await store.outbox.put('k', STATUS)
+    await store.outbox.put('k', CANCEL)
 
-    expect(row?.message).toEqual(STATUS)
+    expect(row?.message).toEqual(CANCEL)
     expect(await store.outbox.pending()).toEqual([])
     expect(heard).toBe(1)
   })
@@ -109,7 +101,7 @@ await onEveryDatabase((lab) => {
   test('what is taken is hidden from others, for a while', async () => {
     const { store, another, clock } = lab()
     const other = await another()
-    for (let i = 0; i < 20; i++) await store.outbox.put(`k${i}`, STATUS)
+    for (let i = 0; i < 20; i++) await store.outbox.put(`k${i}`, CANCEL)
 
     const taken = (await Promise.all([store.outbox.take(15, 1000), other.outbox.take(15, 1000)])).flat()
     const none = await other.outbox.take(99, 1000)
@@ -124,7 +116,7 @@ await onEveryDatabase((lab) => {
 
   test('what failed comes back after its delay', async () => {
     const { store, clock } = lab()
-    await store.outbox.put('k', STATUS)
+    await store.outbox.put('k', CANCEL)
     const [row] = await store.outbox.take(9, 1000)
 
     await store.outbox.failed(row?.id ?? 0, 'refused', 30_000)

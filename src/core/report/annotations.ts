@@ -17,7 +17,7 @@ export function toAnnotations(run: ReportedRun): readonly Annotation[] {
       title: cut(oneLine(message), TITLE_CHARACTERS),
       message: cut(suggestion === undefined ? message : `${message}; ${suggestion}`, MESSAGE_CHARACTERS),
     })),
-    ...run.tests.failed.flatMap((test) => {
+    ...run.tests.shown.flatMap((test) => {
       const path = pathInRepository(test.file)
       return path === undefined ? [] : [ofTest(test, path)]
     }),

@@ -172,13 +172,14 @@ function stageTable(run: ReportedRun, stages: readonly View[]): readonly string[
 }
 
 function failedTests(run: ReportedRun): readonly string[] {
-  const { total, failed } = run.tests
-  if (failed.length === 0) return []
-  const more = failed.length - FAILED_TESTS_SHOWN
+  const { total, failed, shown } = run.tests
+  if (shown.length === 0) return []
+  const first = shown.slice(0, FAILED_TESTS_SHOWN)
+  const more = failed - first.length
   return [
-    `**${failed.length} of ${count(total, 'test')} failed**`,
+    `**${failed} of ${count(total, 'test')} failed**`,
     '',
-    ...failed.slice(0, FAILED_TESTS_SHOWN).map((one) => {
+    ...first.map((one) => {
       const place = one.file === undefined ? '' : ` at ${toCode(cut(placeOf(one), TITLE_CHARACTERS))}`
       const name = one.className ? `${one.className} ${one.name}` : one.name
       return `- ${toCode(cut(name, TITLE_CHARACTERS))}${place}`

@@ -18,6 +18,8 @@ export interface ReportedRun {
   readonly waiting?: Waiting
   /** Numbers of the runs that hold what it waits for. */
   readonly holders: readonly number[]
+  /** Jobs of the current stage that wait for a pool or a node. */
+  readonly waitingJobs: readonly { readonly job: string; readonly sentence: string }[]
   readonly cancel?: { readonly by: string; readonly reason: string }
   /** Absent: not made yet, or refused. */
   readonly plan?: Plan
@@ -27,7 +29,7 @@ export interface ReportedRun {
   /** The newest version of each gate. */
   readonly gates: readonly ReportedGate[]
   /** Of the newest attempts; read once the run has ended. */
-  readonly tests: { readonly total: number; readonly failed: readonly FailedTest[] }
+  readonly tests: ReportedTests
   /** What is wrong in the spec, if that is why the run was refused. */
   readonly diagnostics: readonly SpecDiagnostic[]
   /** The step that failed first, and the end of its log. */
@@ -53,6 +55,13 @@ export interface ReportedGate {
   /** Who approved, of those whose vote counts. */
   readonly approvals: readonly string[]
   readonly rejection?: { readonly by: string; readonly comment?: string }
+}
+
+export interface ReportedTests {
+  readonly total: number
+  readonly failed: number
+  /** The first of those that failed. */
+  readonly shown: readonly FailedTest[]
 }
 
 export interface FailedTest {

@@ -6,6 +6,9 @@ import { unreachable } from '../unreachable.ts'
 import type { ReportedGate, ReportedRun } from './run.ts'
 import type { StatusState } from './types.ts'
 
+/** More names than a description has room for. */
+const TESTS_NAMED = 5
+
 /** What is to be said of one stage, or of the whole run. */
 export interface View {
   readonly name: string
@@ -94,9 +97,11 @@ function canceledText(run: ReportedRun): string | undefined {
 }
 
 function endText(run: ReportedRun, stage: Stage, outcome: Outcome): string {
-  const failed = run.tests.failed.filter((one) => one.stage === stage.name)
+  const failed = run.tests.shown.filter((one) => one.stage === stage.name)
   if (outcome === 'failed' && failed.length > 0) {
-    return `${count(failed.length, 'test')} failed: ${failed.map(({ name }) => name).join(', ')}`
+    const atLeast = run.tests.failed > run.tests.shown.length ? 'at least ' : ''
+    const names = failed.slice(0, TESTS_NAMED).map(({ name }) => name)
+    return `${atLeast}${count(failed.length, 'test')} failed: ${names.join(', ')}`
   }
   const gate = stage.kind === 'gate' ? gateOf(run, stage.name) : undefined
   if (gate?.state === 'rejected' && gate.rejection) {
@@ -132,6 +137,10 @@ function currentText(run: ReportedRun, stage: Stage): string {
     return `waits for ${stage.environment}${held}`
   }
   if (run.waiting !== undefined) return run.waiting.sentence
+  const [first, ...others] = run.waitingJobs
+  if (first !== undefined) {
+    return `${first.job} ${first.sentence}${others.length > 0 ? `; ${others.length} more wait, too` : ''}`
+  }
   const jobs = stageJobs(stage)
   const ended = Object.values(progressOf(run, stage.name)?.jobs ?? {}).filter((one) => one.outcome !== undefined)
   return jobs.length > 1 ? `runs: ${ended.length} of ${jobs.length} jobs have ended` : 'runs'
