@@ -36,6 +36,7 @@ const step = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('fail' as const), which, late }) },
   { weight: 1, arbitrary: fc.record({ do: fc.constant('refuse' as const), which }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('kill' as const), which, late }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('stop' as const), which }) },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('wait' as const), ms }) },
 )
 type Step = typeof step extends fc.Arbitrary<infer T> ? T : never
@@ -43,6 +44,8 @@ type Step = typeof step extends fc.Arbitrary<infer T> ? T : never
 /** One key, several senders, a network that keeps requests back: a forge shows what landed last. */
 function createWorld(store: Store, clock: { now: number }) {
   const flights: Flight[] = []
+  /** Stopped in the middle of a request, and going on when all is long over. */
+  const stopped: Flight[] = []
   let strays: Stray[] = []
   let newest = 0
   let shown = 0
@@ -98,6 +101,9 @@ function createWorld(store: Store, clock: { now: number }) {
       case 'fail':
         if (!flight.landed) strays.push({ claimed, landsAt: clock.now + what.late })
         return store.reports.failed(claimed, { error: 'cut', delayMs: 500, isDoubtful: true })
+      case 'stop':
+        stopped.push(flight)
+        return
       case 'refuse':
         // Nobody refuses what has taken effect.
         if (flight.landed) return store.reports.sent(claimed)
@@ -114,15 +120,20 @@ function createWorld(store: Store, clock: { now: number }) {
 
   /** Everything works again, and time passes. */
   async function settle(): Promise<void> {
-    for (const flight of flights.splice(0)) {
-      land(flight)
-      await store.reports.sent(flight.claimed)
-    }
+    for (const flight of flights.splice(0)) await goOn(flight)
+    await pass()
+    for (const flight of stopped.splice(0)) await goOn(flight)
+    await pass()
+  }
+
+  async function goOn(flight: Flight): Promise<void> {
+    land(flight)
+    await store.reports.sent(flight.claimed)
+  }
+
+  async function pass(): Promise<void> {
     for (let looks = 0; looks < 15; looks++) {
-      for (const claimed of await store.reports.take(9, CLAIM_MS)) {
-        land({ claimed, landed: false })
-        await store.reports.sent(claimed)
-      }
+      for (const claimed of await store.reports.take(9, CLAIM_MS)) await goOn({ claimed, landed: false })
       wait(5_000)
     }
   }

@@ -151,6 +151,24 @@ await onEveryDatabase((lab) => {
       expect(await send(store)).toEqual(['success'])
     })
 
+    test('a sender that was overtaken makes what is on its way at that moment go out again, too', async () => {
+      const { store, another, clock } = lab()
+      const slow = await another()
+      await store.reports.record(version(1, 1), [status('pending')])
+      const [old] = await slow.reports.take(9, CLAIM_MS)
+      clock.now += CLAIM_MS
+      await send(store)
+      clock.now += DOUBT_MS
+      await store.reports.record(version(1, 2), [status('success')])
+      const [underWay] = await store.reports.take(9, CLAIM_MS)
+
+      if (old) await slow.reports.sent(old)
+      if (underWay) await store.reports.sent(underWay)
+      clock.now += DOUBT_MS
+
+      expect(await send(store)).toEqual(['success'])
+    })
+
     test('what may yet take effect is followed by the newest once more', async () => {
       const { store, clock } = lab()
       await store.reports.record(version(1, 1), [status('pending')])
