@@ -146,14 +146,17 @@ export function createReporter(deps: ReporterDeps): Reporter {
     async once() {
       for (const [run, until] of failing) if (until <= deps.clock()) failing.delete(run)
       const runs = await store.reports.changed(BATCH, [...failing.keys()])
-      for (const run of runs) {
-        try {
-          await report(run)
-        } catch (err) {
-          log.error({ err, run: run.id }, 'a run could not be reported')
-          failing.set(run.id, deps.clock() + FAILING_MS)
-        }
-      }
+      // Together: what is written at the same moment shares one commit.
+      await Promise.all(
+        runs.map(async (run) => {
+          try {
+            await report(run)
+          } catch (err) {
+            log.error({ err, run: run.id }, 'a run could not be reported')
+            failing.set(run.id, deps.clock() + FAILING_MS)
+          }
+        }),
+      )
       return runs.length
     },
   }

@@ -7,6 +7,7 @@ export type Fault = (response: ServerResponse) => void
 /** A forge of statuses behind real HTTP, which can be out of order, and an adapter that is as strict as the port asks. */
 export interface FakeForge {
   readonly port: ReportPort
+  readonly url: string
   /** The newest state of a context, as GitHub shows it. */
   shown(context: string): string | undefined
   /** Requests that reached it, taken or not. */
@@ -31,6 +32,7 @@ export async function startFakeForge(clock: () => number): Promise<FakeForge> {
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
 
   const forge: FakeForge = {
+    url,
     port: { setStatus: (status) => setStatus(url, status) },
     shown: (context) => states.get(context),
     requests,

@@ -1,6 +1,8 @@
+import type { ServerResponse } from 'node:http'
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { DesiredState, ReportPort, StatusState } from '../../src/core/report/types.ts'
+import { createGithubClient } from '../../src/forge/github/client.ts'
 import { createSender, type Sender } from '../../src/report/sender.ts'
 import { openStore } from '../../src/store/open-store.ts'
 import type { Store } from '../../src/store/types.ts'
@@ -39,8 +41,7 @@ async function desire(state: StatusState): Promise<void> {
   await store.reports.record({ id: `${REPO}#1`, repo: REPO, number: 1, version }, [desired])
 }
 
-async function pass(ms: number): Promise<void> {
-  const one = sender()
+async function pass(ms: number, one = sender()): Promise<void> {
   for (const end = now + ms; now < end; now += STEP_MS) await one.once()
 }
 
@@ -86,6 +87,25 @@ describe('a forge that was out of order shows the newest state within a minute',
     expect(Math.max(...gaps)).toBeLessThanOrEqual(15_000 + STEP_MS)
     expect(gaps.length).toBeLessThan(60)
   }, 60_000)
+})
+
+test.each([
+  ['503', answering(503)],
+  ['429', answering(429, { 'retry-after': '20' })],
+  ['403 of a secondary limit', answering(403, { 'retry-after': '20' })],
+  ['a connection that is cut', (response: ServerResponse) => response.destroy()],
+])("what GitHub's client throws after %s is understood", async (_, fault) => {
+  const github = createGithubClient({ repo: REPO, api: forge.url, token: 'ghp_token' })
+  const one = sender({ setStatus: (status) => github.setStatus(status) })
+  forge.fault = fault
+  await desire('pending')
+  await pass(10_000, one)
+  const [unsent] = await store.reports.unsent()
+  forge.fault = undefined
+  await pass(40_000, one)
+
+  expect(unsent?.tries).toBeGreaterThan(0)
+  expect(forge.shown(CONTEXT)).toBe('pending')
 })
 
 test.each([

@@ -37,6 +37,7 @@ export function projectRun(run: ReportedRun): readonly DesiredState[] {
   const { commit, pullRequest } = run.change
   // A run without a sign-off, for the same commit, must not turn the whole green while a sign-off is open.
   const weight = run.plan?.stages.some(({ kind }) => kind === 'gate') ? SIGNED_OFF : PLANNED
+  const check = toCheck(run, whole, stages)
   const status = (content: StatusReport, weight: number): DesiredState => ({
     kind: 'status',
     subject: commit,
@@ -50,7 +51,7 @@ export function projectRun(run: ReportedRun): readonly DesiredState[] {
     ...(run.plan?.omitted ?? []).map(({ name, reason }) =>
       status(toStatus(run, { name, state: 'success', text: reason, started: false }), OMITTED),
     ),
-    { kind: 'check', subject: commit, name: CHECK, weight, content: toCheck(run, whole, stages) },
+    { kind: 'check', subject: commit, name: check.name, weight, content: check },
     ...(pullRequest === undefined
       ? []
       : [
@@ -108,7 +109,7 @@ function toCheck(run: ReportedRun, whole: View, stages: readonly View[]): CheckR
   const text = failureText(run)
   return {
     commit: run.change.commit,
-    name: CHECK,
+    name: checkName(run),
     identity: `${run.id}/${run.try}`,
     state: toCheckState(run, whole),
     title: cut(oneLine(whole.text), TITLE_CHARACTERS),
@@ -118,6 +119,13 @@ function toCheck(run: ReportedRun, whole: View, stages: readonly View[]): CheckR
     actions: toActions(run),
     url: run.url,
   }
+}
+
+/** The release of a commit is another matter than its candidate run: it does not hide behind that run's check. */
+function checkName({ plan }: ReportedRun): string {
+  const [first] = plan?.stages ?? []
+  const isRelease = first !== undefined && plan?.stages.every(({ kind }) => kind === 'deploy')
+  return isRelease ? `${CHECK}/${first.name}` : CHECK
 }
 
 function toCheckState(run: ReportedRun, whole: View): CheckState {

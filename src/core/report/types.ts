@@ -75,7 +75,7 @@ export interface DeploymentReport {
 /**
  * What a forge shows for us. Each may be absent: the rest is shown all the same. Each call is repeatable, resolves only
  * once the forge's answer says that it has taken the state, and throws otherwise, with the `status` and `response.headers`
- * of the answer if there was one. An adapter that finds its forge to lack a thing says so in the log, once, and resolves.
+ * of the answer if there was one; either within 15 s, and nothing of it is sent later. An adapter that finds its forge to lack a thing says so in the log, once, and resolves.
  *
  * What a call resolves with is handed to the next one for the same thing as `known`. Without it (the first call, or an
  * answer that was lost) the adapter looks for what is there, by `identity` or `marker`, before it makes another.

@@ -37,6 +37,13 @@ describe('the check', () => {
     expect(checkOf(run({ try: 2 })).identity).toBe('acme/web#42/2')
   })
 
+  test('of a release has a name of its own, for the candidate run of the same commit has one, too', () => {
+    expect([checkOf(run()).name, checkOf(run({ plan: plan(['staging']) })).name]).toEqual([
+      'penstock',
+      'penstock/staging',
+    ])
+  })
+
   test('points at the lines of failed tests', () => {
     expect(checkOf(FAILED).annotations).toEqual([
       { path: 'src/add.py', line: 12, title: 'unit: adds', message: '2 != 3' },
