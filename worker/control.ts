@@ -83,9 +83,8 @@ async function main(): Promise<void> {
     await setJobSlots(alive)
   }
 
-<<<<<<< HEAD
   await setJobSlots(0)
-=======
+
   const ports = createPorts(config, mirrors)
   const reporter = createReporter({
     store,
@@ -99,7 +98,6 @@ async function main(): Promise<void> {
   })
   const sender = createSender({ reports: store.reports, portOf: ports, clock: Date.now, log })
 
->>>>>>> 7d3bc9c (What a forge is to show is kept as one desired state a key, and only its newest is sent)
   const duties = [
     createDispatcher({ store, client, log, url: config.server.url }).run(signal),
     everyNow('report', REPORT_EVERY_MS, signal, log, () => reporter.once()),
