@@ -5,7 +5,7 @@ import { loadConfig } from '../src/config/load.ts'
 import { CONTROL_QUEUE } from '../src/core/ids.ts'
 import { createSwarmDeployer } from '../src/deploy/swarm.ts'
 import { connectDocker, createCluster } from '../src/engine/index.ts'
-import { createForge } from '../src/forge/index.ts'
+import { createForges } from '../src/forge/index.ts'
 import { createMirrors } from '../src/git/mirrors.ts'
 import { openStore } from '../src/store/open-store.ts'
 import { createDispatcher } from '../src/temporal/dispatcher.ts'
@@ -76,7 +76,7 @@ async function main(): Promise<void> {
     store,
     cluster,
     mirrors,
-    forges: (repository) => createForge(repository, mirrors),
+    forges: createForges({ mirrors, url: config.server.url, log, clock: Date.now }),
     deployer: createSwarmDeployer({ docker, instance }),
     log,
     clock: Date.now,
