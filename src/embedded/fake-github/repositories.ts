@@ -1,5 +1,7 @@
 import { spawn } from 'node:child_process'
+import { appendFile } from 'node:fs/promises'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { GitFailed, git } from '../../git/git.ts'
 
@@ -12,8 +14,7 @@ export async function refsOf(dir: string): Promise<Map<string, string>> {
 
 export async function initBare(dir: string, defaultBranch: string): Promise<void> {
   await git(['init', '--quiet', '--bare', `--initial-branch=${defaultBranch}`, '--', dir])
-  await git(['config', 'http.receivepack', 'true'], { dir })
-  await git(['config', 'uploadpack.allowAnySHA1InWant', 'true'], { dir })
+  await appendFile(join(dir, 'config'), '[http]\n\treceivepack = true\n[uploadpack]\n\tallowAnySHA1InWant = true\n')
 }
 
 /** The commit that a name or a full id stands for; undefined: there is none. */

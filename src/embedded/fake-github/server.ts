@@ -23,6 +23,8 @@ export interface Exchange {
   readonly responseBody: unknown
   /** Answered otherwise than GitHub would: by a fault, or by a server that offers less. */
   readonly bent: boolean
+  /** The client had it already. */
+  readonly notModified: boolean
 }
 
 /** A server that speaks GitHub's API but offers less. */
@@ -38,6 +40,8 @@ export interface FakeGithubOptions {
   /** A free one unless said. */
   readonly port?: number
   readonly clock?: () => number
+  /** 100, as GitHub has it, unless said. */
+  readonly maxPage?: number
   readonly lesser?: Lesser
   readonly onExchange?: (exchange: Exchange) => void
   readonly onPayload?: WorldOptions['onPayload']
@@ -65,7 +69,7 @@ const SCOPES: Readonly<Record<string, readonly string[]>> = {
 
 /** A GitHub for tests and for the sample: its API, its webhooks, and its git over http, on one port. */
 export async function startFakeGithub(options: FakeGithubOptions): Promise<FakeGithub> {
-  const { dir, port = 0, clock = Date.now, lesser = {}, onExchange, onPayload } = options
+  const { dir, port = 0, clock = Date.now, maxPage = 100, lesser = {}, onExchange, onPayload } = options
   const faults = createFaults()
   const server = createServer((request, response) => {
     serve(request, response).catch((err: unknown) => {
@@ -75,7 +79,7 @@ export async function startFakeGithub(options: FakeGithubOptions): Promise<FakeG
   })
   await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-  const world = createWorld({ dir, root: url, clock, onPayload })
+  const world = createWorld({ dir, root: url, clock, maxPage, onPayload })
 
   return {
     url,
@@ -105,7 +109,7 @@ export async function startFakeGithub(options: FakeGithubOptions): Promise<FakeG
       requestBody: text === '' ? undefined : (JSON.parse(text) as unknown),
     }
     if (fault !== undefined && fault.after !== true && (await strike(fault, response))) {
-      onExchange?.({ ...exchange, status: 0, responseBody: undefined, bent: true })
+      onExchange?.({ ...exchange, status: 0, responseBody: undefined, bent: true, notModified: false })
       return
     }
     const lacking = template !== undefined && lesser.without?.(`${method} ${template}`) === true
@@ -113,9 +117,12 @@ export async function startFakeGithub(options: FakeGithubOptions): Promise<FakeG
       ? refused(new Refusal(404, 'Not Found'))
       : await replyTo(found?.route, found?.match?.groups ?? {}, { query, body: exchange.requestBody, headers })
     const reply = template === undefined ? plain : (lesser.reshape?.(`${method} ${template}`, plain) ?? plain)
-    onExchange?.({ ...exchange, status: reply.status, responseBody: reply.body, bent: lacking || reply !== plain })
+    const answer = answerOf(reply, method, headers['if-none-match'])
+    const bent = lacking || reply !== plain
+    const notModified = answer.status === 304
+    onExchange?.({ ...exchange, status: reply.status, responseBody: reply.body, bent, notModified })
     if (fault?.after === true && (await strike(fault, response))) return
-    send(request, response, reply)
+    response.writeHead(answer.status, answer.headers).end(answer.text)
   }
 
   async function replyTo(
@@ -221,20 +228,15 @@ function refused({ status, message, errors }: Refusal): Reply {
   return { status, body: { ...body, ...(status === 422 ? {} : { status: String(status) }) } }
 }
 
-function send(request: IncomingMessage, response: ServerResponse, { status, body, headers }: Reply): void {
-  if (body === undefined) {
-    response.writeHead(status, headers).end()
-    return
-  }
+/** What goes over the wire: a list that the client has already is not sent again. */
+function answerOf({ status, body, headers }: Reply, method: string, known: string | undefined) {
+  if (body === undefined) return { status, headers, text: undefined }
   const text = JSON.stringify(body)
-  const etag = `"${createHash('sha256').update(text).digest('hex')}"`
-  const isRead = request.method === 'GET' && status === 200
-  if (isRead && request.headers['if-none-match'] === etag) {
-    response.writeHead(304, { etag }).end()
-    return
-  }
   const type = { 'content-type': 'application/json; charset=utf-8' }
-  response.writeHead(status, { ...type, ...(isRead ? { etag } : {}), ...headers }).end(text)
+  if (method !== 'GET' || status !== 200) return { status, headers: { ...type, ...headers }, text }
+  const etag = `"${createHash('sha256').update(text).digest('hex')}"`
+  if (known === etag) return { status: 304, headers: { etag }, text: undefined }
+  return { status, headers: { ...type, etag, ...headers }, text }
 }
 
 async function textOf(request: IncomingMessage): Promise<string> {

@@ -81,6 +81,8 @@ export function createWebhooks({ nextId, now, app, onPayload }: WebhooksDeps) {
   }
 
   return {
+    /** Whether anybody would hear of it: what is told to nobody need not be put together. */
+    isHeard: (repo: Repo): boolean => hooksOf(repo).length > 0,
     send(repo: Repo, event: string, payload: Readonly<Record<string, unknown>>): void {
       const action = typeof payload.action === 'string' ? payload.action : null
       const installation = installationOf(repo)

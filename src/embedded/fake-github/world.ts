@@ -12,6 +12,8 @@ export interface WorldOptions {
   readonly dir: string
   readonly root: string
   readonly clock: () => number
+  /** How much of a list one answer holds at most. */
+  readonly maxPage: number
   readonly onPayload?: WebhooksDeps['onPayload']
 }
 
@@ -43,7 +45,7 @@ const NONE = '0'.repeat(40)
 export type World = ReturnType<typeof createWorld>
 
 /** The state, and everything that may happen to it, with the deliveries that follow. */
-export function createWorld({ dir, root, clock, onPayload }: WorldOptions) {
+export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptions) {
   const users = new Map<string, User>()
   const repos = new Map<string, Repo>()
   const tokens = new Map<string, Caller>()
@@ -96,6 +98,7 @@ export function createWorld({ dir, root, clock, onPayload }: WorldOptions) {
   }
 
   async function tellOfPush(of: Repo, ref: string, before: string, after: string, sender: User): Promise<void> {
+    if (!webhooks.isHeard(of)) return
     const deleted = isNoCommit(after)
     const created = isNoCommit(before)
     const forced = !created && !deleted && !(await isAncestor(of.dir, before, after))
@@ -180,6 +183,7 @@ export function createWorld({ dir, root, clock, onPayload }: WorldOptions) {
     nextId,
     now,
     clock,
+    maxPage,
     users,
     tokens,
     user,

@@ -117,7 +117,10 @@ function responseProblems(operation: Operation, at: string, { status, responseBo
     return ANYWHERE.has(status) ? wrongs(BASIC_ERROR, responseBody) : [`the status ${status} is not one of this call`]
   }
   const { value, at: place } = resolve(written, `${at}${pointer('responses', String(status))}`)
-  if (value.content?.['application/json'] === undefined) return responseBody === undefined ? [] : ['has no body']
+  if (value.content?.['application/json'] === undefined) {
+    if (ANYWHERE.has(status)) return wrongs(BASIC_ERROR, responseBody)
+    return responseBody === undefined ? [] : ['has no body']
+  }
   return wrongs(`${place}${pointer('content', 'application/json', 'schema')}`, responseBody)
 }
 

@@ -70,7 +70,7 @@ export function page(
   all: readonly unknown[],
   wrap = (items: readonly unknown[]): unknown => items,
 ): Reply {
-  const size = Math.min(100, Number(asked.query.get('per_page') ?? 30))
+  const size = Math.min(asked.world.maxPage, Number(asked.query.get('per_page') ?? 30))
   const number = Number(asked.query.get('page') ?? 1)
   const items = all.slice((number - 1) * size, number * size)
   if (number * size >= all.length) return ok(wrap(items))

@@ -203,7 +203,7 @@ function deliveryOf({ params }: Asked, hook: Hook): Delivery {
 
 /** Newest first, paged by a cursor: new ones do not shift the pages. */
 function deliveriesOf(asked: Asked, path: string, hook: Hook) {
-  const size = Math.min(100, Number(asked.query.get('per_page') ?? 30))
+  const size = Math.min(asked.world.maxPage, Number(asked.query.get('per_page') ?? 30))
   const before = Number(asked.query.get('cursor') ?? Number.POSITIVE_INFINITY)
   const rest = hook.deliveries.filter((one) => one.id < before).toSorted((a, b) => b.id - a.id)
   const rows = rest.slice(0, size)
