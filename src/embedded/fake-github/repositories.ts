@@ -79,11 +79,12 @@ export async function writeCommit(dir: string, commit: NewCommit): Promise<strin
   return made
 }
 
-/** git's own server side, as a CGI program: `GET|POST /<owner>/<name>.git/…`. */
+/** git's own server side, as a CGI program. `beforeEnd`: what is to happen before the client knows that it is over. */
 export async function serveRepository(
   where: { readonly root: string; readonly path: string; readonly user: string | undefined },
   request: IncomingMessage,
   response: ServerResponse,
+  beforeEnd: () => Promise<void>,
 ): Promise<void> {
   const { headers, method = 'GET', url = '' } = request
   const child = spawn('git', ['-c', 'safe.directory=*', 'http-backend'], {
@@ -108,6 +109,8 @@ export async function serveRepository(
   const sent = pipeline(request, child.stdin).catch(() => void child.kill())
   await answerOf(child.stdout, response).finally(() => child.kill())
   await sent
+  await beforeEnd()
+  response.end()
 }
 
 async function answerOf(output: AsyncIterable<Buffer>, response: ServerResponse): Promise<void> {
@@ -134,7 +137,6 @@ async function answerOf(output: AsyncIterable<Buffer>, response: ServerResponse)
     open = true
   }
   if (!open) response.writeHead(500)
-  response.end()
 }
 
 async function answered(asked: Promise<Buffer>): Promise<string | undefined> {

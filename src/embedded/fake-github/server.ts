@@ -213,8 +213,9 @@ export async function startFakeGithub(options: FakeGithubOptions): Promise<FakeG
       return
     }
     const before = await refsOf(repo.dir)
-    await serveRepository({ root: dir, path, user: user?.login }, request, response)
-    if (isPush && user !== undefined) await world.refsChanged(repo, before, user)
+    await serveRepository({ root: dir, path, user: user?.login }, request, response, async () => {
+      if (isPush && user !== undefined) await world.refsChanged(repo, before, user)
+    })
   }
 }
 

@@ -97,7 +97,13 @@ export const commitRoutes: readonly FakeRoute[] = [
       const { head_sha, ...fields } = parse(NewCheck, asked)
       const check: CheckRun = {
         ...{ id: asked.world.nextId(), sha: await commitIn(repo, head_sha), name: fields.name, status: 'queued' },
-        ...{ conclusion: null, externalId: null, detailsUrl: null, startedAt: asked.world.now(), completedAt: null },
+        ...{
+          conclusion: null,
+          externalId: null,
+          detailsUrl: asked.world.root,
+          startedAt: asked.world.now(),
+          completedAt: null,
+        },
         ...{ title: null, summary: null, text: null, annotations: [], actions: [] },
       }
       change(asked, check, fields)
