@@ -77,9 +77,15 @@ const Repository = z.strictObject({
               app: z
                 .strictObject({
                   id: z
-                    .union([z.int().positive(), z.string().regex(/^[A-Za-z0-9._-]{1,64}$/)], {
-                      error: 'must be the id of the App (or its client id)',
-                    })
+                    .union(
+                      [
+                        z.int().positive(),
+                        z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'must be the id of the App (or its client id)'),
+                      ],
+                      {
+                        error: 'must be the id of the App (or its client id)',
+                      },
+                    )
                     .describe('App ID or client ID, as the settings of the App show it.'),
                   private_key: SecretReference.describe('In PEM form, as GitHub gives it.'),
                   installation: z.int().positive().describe('Found by the repository unless said.').optional(),

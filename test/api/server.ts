@@ -55,7 +55,7 @@ pools:
 `
 
 /** A repository with nothing set up at its forge beyond git. */
-const PLAIN_FORGE: Forge = {
+export const PLAIN_FORGE: Forge = {
   source: async () => ({ url: '/srv/git/plain.git' }),
   fastForward: async () => ({ kind: 'already' }),
   branchTip: async (branch) => (branch === 'master' ? COMMIT : undefined),
@@ -82,6 +82,8 @@ export interface Running {
   readonly logs: LogStore
   readonly config: Config
   readonly deps: ApiDeps
+  /** By repository; others have nothing set up beyond git. */
+  readonly forges: Map<string, Forge>
   token(person: string): Promise<string>
   /** `fetch` with a person's token (or none), JSON in and out. */
   ask(
@@ -117,6 +119,7 @@ export async function startServer(): Promise<Running> {
   const clock = () => time
   const store = await openStore({ url: `sqlite:${path.join(dir, 'penstock.db')}`, clock })
   const logs = createLogStore({ dir: path.join(dir, 'logs'), clock })
+  const forges = new Map([['acme/web', WEB_FORGE]])
   const deps: ApiDeps = {
     config,
     store,
@@ -125,7 +128,7 @@ export async function startServer(): Promise<Running> {
     log: pino({ level: process.env.PENSTOCK_TEST_LOG ?? 'silent' }),
     clock,
     headOf: async (_repo, ref) => (ref === 'refs/heads/master' ? COMMIT : undefined),
-    forges: ({ name }) => (name === 'acme/web' ? WEB_FORGE : PLAIN_FORGE),
+    forges: ({ name }) => forges.get(name) ?? PLAIN_FORGE,
     parseJunit: (bytes) => parseJUnit(bytes).cases,
   }
   const server: Server = createHttpServer(createApp(deps))
@@ -147,6 +150,7 @@ export async function startServer(): Promise<Running> {
     logs,
     config,
     deps,
+    forges,
     token,
     async ask(person, method, where, body) {
       const response = await fetch(`${url}${where}`, {
