@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { Access, Forge } from '../../src/forge/types.ts'
+import { ACCESS, type Access, type Forge } from '../../src/forge/types.ts'
 import { createMirrors } from '../../src/git/mirrors.ts'
 
 /** What people do at the forge, beside the forge itself. A hand that is missing leaves out the tests that need it. */
@@ -25,8 +25,21 @@ export interface ForgeUnderTest {
   stop(): Promise<void>
 }
 
+const GROUPS = [
+  'branches',
+  'pullRequests',
+  'comments',
+  'people',
+  'statuses',
+  'checks',
+  'deployments',
+  'deliveries',
+  'check',
+] as const satisfies readonly (keyof Forge)[]
+export type Group = (typeof GROUPS)[number]
+
 /** What holds for every forge, as far as it carries it. */
-export function forgeContract(name: string, start: () => Promise<ForgeUnderTest>): void {
+export function forgeContract(name: string, carries: readonly Group[], start: () => Promise<ForgeUnderTest>): void {
   let it: ForgeUnderTest
   let dir: string
   let first: string
@@ -41,12 +54,14 @@ export function forgeContract(name: string, start: () => Promise<ForgeUnderTest>
     await rm(dir, { recursive: true, force: true })
   })
 
-  /** The group, or a skipped test: this forge lacks it. */
-  function group<K extends keyof Forge>(key: K, skip: () => void): NonNullable<Forge[K]> {
-    const found = it.forge[key]
-    if (found === undefined) skip()
-    return found as NonNullable<Forge[K]>
+  /** A test that is there where the forge carries the group: what is skipped proves nothing. */
+  function carried<K extends Group>(group: K, title: string, run: (of: NonNullable<Forge[K]>) => Promise<void>): void {
+    if (carries.includes(group)) test(title, () => run(it.forge[group] as NonNullable<Forge[K]>))
   }
+
+  test(`${name} carries ${carries.join(', ') || 'git alone'}, and nothing else`, () => {
+    expect(GROUPS.filter((group) => it.forge[group] !== undefined)).toEqual(carries)
+  })
 
   describe(`${name}: branches`, () => {
     test('the tip of a branch is the commit that was pushed last; no branch has none', async () => {
@@ -109,34 +124,35 @@ export function forgeContract(name: string, start: () => Promise<ForgeUnderTest>
       expect(await it.forge.branchTip('master')).toBe(winner)
     })
 
-    test('a branch is made at exactly a commit, once; one of that name elsewhere is left alone', async ({ skip }) => {
-      const branches = group('branches', skip)
-      const second = await it.push('master')
+    carried(
+      'branches',
+      'a branch is made at exactly a commit, once; one of that name elsewhere is left alone',
+      async (branches) => {
+        const second = await it.push('master')
 
-      const answers = [
-        await branches.create('promote/1', first),
-        await branches.create('promote/1', first),
-        await branches.create('promote/1', second),
-      ]
+        const answers = [
+          await branches.create('promote/1', first),
+          await branches.create('promote/1', first),
+          await branches.create('promote/1', second),
+        ]
 
-      expect(answers).toEqual([{ kind: 'made' }, { kind: 'already' }, { kind: 'taken', at: first }])
-      await branches.remove('promote/1')
-      await branches.remove('promote/1')
-      expect(await it.forge.branchTip('promote/1')).toBeUndefined()
-    })
+        expect(answers).toEqual([{ kind: 'made' }, { kind: 'already' }, { kind: 'taken', at: first }])
+        await branches.remove('promote/1')
+        await branches.remove('promote/1')
+        expect(await it.forge.branchTip('promote/1')).toBeUndefined()
+      },
+    )
   })
 
-  describe(`${name}: pull requests`, () => {
-    function hands(skip: () => void): NonNullable<ForgeUnderTest['pulls']> {
-      if (it.pulls === undefined) skip()
-      return it.pulls as NonNullable<ForgeUnderTest['pulls']>
-    }
+  if (carries.length === 0) return
 
-    test('one pull request, with all that the rules ask about', async ({ skip }) => {
-      const pulls = group('pullRequests', skip)
+  describe(`${name}: pull requests`, () => {
+    const hands = () => it.pulls as NonNullable<ForgeUnderTest['pulls']>
+
+    carried('pullRequests', 'one pull request, with all that the rules ask about', async (pulls) => {
       const commit = await it.push('page', first)
-      const number = await hands(skip).open({ head: 'page', base: 'master', draft: true })
-      hands(skip).label(number, 'ship')
+      const number = await hands().open({ head: 'page', base: 'master', draft: true })
+      hands().label(number, 'ship')
 
       expect(await pulls.get(number)).toMatchObject({
         number,
@@ -152,40 +168,41 @@ export function forgeContract(name: string, start: () => Promise<ForgeUnderTest>
       expect(await pulls.get(99)).toBeUndefined()
     })
 
-    test('those that are open, oldest first, by base; a merged one is none of them', async ({ skip }) => {
-      const pulls = group('pullRequests', skip)
-      const page = await it.push('page', first)
-      await it.push('next', first)
-      await it.push('release', first)
-      const numbers = [
-        await hands(skip).open({ head: 'page', base: 'master' }),
-        await hands(skip).open({ head: 'next', base: 'master' }),
-        await hands(skip).open({ head: 'next', base: 'release' }),
-      ]
+    carried(
+      'pullRequests',
+      'those that are open, oldest first, by base; a merged one is none of them',
+      async (pulls) => {
+        const page = await it.push('page', first)
+        await it.push('next', first)
+        await it.push('release', first)
+        const numbers = [
+          await hands().open({ head: 'page', base: 'master' }),
+          await hands().open({ head: 'next', base: 'master' }),
+          await hands().open({ head: 'next', base: 'release' }),
+        ]
 
-      const before = await pulls.open({ base: 'master' })
-      await it.forge.fastForward('master', page)
-      const after = await pulls.open()
+        const before = await pulls.open({ base: 'master' })
+        await it.forge.fastForward('master', page)
+        const after = await pulls.open()
 
-      expect(before.map((pull) => pull.number)).toEqual(numbers.slice(0, 2))
-      expect(after.map((pull) => pull.number)).toEqual(numbers.slice(1))
-      expect(await pulls.get(numbers[0] ?? 0)).toMatchObject({ state: 'closed', merged: true })
-    })
+        expect(before.map((pull) => pull.number)).toEqual(numbers.slice(0, 2))
+        expect(after.map((pull) => pull.number)).toEqual(numbers.slice(1))
+        expect(await pulls.get(numbers[0] ?? 0)).toMatchObject({ state: 'closed', merged: true })
+      },
+    )
 
-    test('more than the forge gives in one answer are all there', async ({ skip }) => {
-      const pulls = group('pullRequests', skip)
+    carried('pullRequests', 'more than the forge gives in one answer are all there', async (pulls) => {
       const heads = ['one', 'two', 'three', 'four', 'five']
       for (const head of heads) {
         await it.push(head, first)
-        await hands(skip).open({ head, base: 'master' })
+        await hands().open({ head, base: 'master' })
       }
 
       expect((await pulls.open()).map((pull) => pull.head.branch)).toEqual(heads)
     })
 
-    test('one from a fork is told apart, and its commit can be fetched from here', async ({ skip }) => {
-      const pulls = group('pullRequests', skip)
-      const { number, commit } = await hands(skip).openFromFork('master')
+    carried('pullRequests', 'one from a fork is told apart, and its commit can be fetched from here', async (pulls) => {
+      const { number, commit } = await hands().openFromFork('master')
 
       const pull = await pulls.get(number)
       await createMirrors({ dir }).ensure('acme/web', await it.forge.source(), commit)
@@ -193,29 +210,29 @@ export function forgeContract(name: string, start: () => Promise<ForgeUnderTest>
       expect(pull).toMatchObject({ fork: true, head: { commit, repo: 'mallory/web' } })
     })
 
-    test('the last word of each person stands, with the commit that it was about; a comment takes none back', async ({
-      skip,
-    }) => {
-      const pulls = group('pullRequests', skip)
-      const old = await it.push('page', first)
-      const number = await hands(skip).open({ head: 'page', base: 'master' })
-      hands(skip).review(number, 'ben', 'CHANGES_REQUESTED')
-      hands(skip).review(number, 'cyd', 'APPROVED')
-      hands(skip).review(number, 'dan', 'COMMENTED')
-      const head = await it.push('page')
-      hands(skip).review(number, 'ben', 'APPROVED')
-      hands(skip).review(number, 'ben', 'COMMENTED')
-      hands(skip).review(number, 'cyd', 'DISMISSED')
+    carried(
+      'pullRequests',
+      'the last word of each person stands, with the commit that it was about; a comment takes none back',
+      async (pulls) => {
+        const old = await it.push('page', first)
+        const number = await hands().open({ head: 'page', base: 'master' })
+        hands().review(number, 'ben', 'CHANGES_REQUESTED')
+        hands().review(number, 'cyd', 'APPROVED')
+        hands().review(number, 'dan', 'COMMENTED')
+        const head = await it.push('page')
+        hands().review(number, 'ben', 'APPROVED')
+        hands().review(number, 'ben', 'COMMENTED')
+        hands().review(number, 'cyd', 'DISMISSED')
 
-      expect(await pulls.reviews(number)).toEqual([
-        { by: 'ben', state: 'approved', commit: head },
-        { by: 'cyd', state: 'dismissed', commit: head },
-      ])
-      expect(old).not.toBe(head)
-    })
+        expect(await pulls.reviews(number)).toEqual([
+          { by: 'ben', state: 'approved', commit: head },
+          { by: 'cyd', state: 'dismissed', commit: head },
+        ])
+        expect(old).not.toBe(head)
+      },
+    )
 
-    test('a pull request is opened once, and brought up to date after that', async ({ skip }) => {
-      const pulls = group('pullRequests', skip)
+    carried('pullRequests', 'a pull request is opened once, and brought up to date after that', async (pulls) => {
       await it.push('page', first)
       const wanted = { head: 'page', base: 'master', title: 'Promote 1', body: 'One change' }
 
@@ -228,42 +245,43 @@ export function forgeContract(name: string, start: () => Promise<ForgeUnderTest>
       expect(await pulls.get(opened.number)).toMatchObject({ title: 'Promote 2', state: 'closed', author: it.self })
     })
 
-    test('one comment for each marker is kept up to date, whoever else writes', async ({ skip }) => {
-      const comments = group('comments', skip)
+    carried('comments', 'one comment for each marker is kept up to date, whoever else writes', async (comments) => {
       await it.push('page', first)
-      const number = await hands(skip).open({ head: 'page', base: 'master' })
+      const number = await hands().open({ head: 'page', base: 'master' })
 
       await comments.upsert(number, 'summary', 'running')
-      const copied = hands(skip).comments(number)[0] ?? ''
-      hands(skip).comment(number, 'mallory', copied)
+      const copied = hands().comments(number)[0] ?? ''
+      hands().comment(number, 'mallory', copied)
       await comments.upsert(number, 'other', 'beside it')
       await comments.upsert(number, 'summary', 'passed')
 
-      const texts = hands(skip).comments(number)
+      const texts = hands().comments(number)
       expect(texts).toHaveLength(3)
       expect(texts[0]).toMatch(/^passed\n/)
       expect(texts[1]).toBe(copied)
       expect(texts[2]).toMatch(/^beside it\n/)
     })
 
-    test('a comment that is copied with the marker before ours is not taken for it', async ({ skip }) => {
-      const comments = group('comments', skip)
+    carried(
+      'comments',
+      'a comment that is copied with the marker before ours is not taken for it',
+      async (comments) => {
+        await it.push('page', first)
+        const number = await hands().open({ head: 'page', base: 'master' })
+        const text = 'all passed\n\n<!-- penstock:summary -->'
+        hands().comment(number, 'mallory', text)
+
+        await comments.upsert(number, 'summary', 'running')
+
+        expect(hands().comments(number)[0]).toBe(text)
+        expect(hands().comments(number)).toHaveLength(2)
+      },
+    )
+
+    carried('comments', 'who wrote a comment, where, and what', async (comments) => {
       await it.push('page', first)
-      const number = await hands(skip).open({ head: 'page', base: 'master' })
-      const text = 'all passed\n\n<!-- penstock:summary -->'
-      hands(skip).comment(number, 'mallory', text)
-
-      await comments.upsert(number, 'summary', 'running')
-
-      expect(hands(skip).comments(number)[0]).toBe(text)
-      expect(hands(skip).comments(number)).toHaveLength(2)
-    })
-
-    test('who wrote a comment, where, and what', async ({ skip }) => {
-      const comments = group('comments', skip)
-      await it.push('page', first)
-      const number = await hands(skip).open({ head: 'page', base: 'master' })
-      const id = hands(skip).comment(number, 'ben', '/merge')
+      const number = await hands().open({ head: 'page', base: 'master' })
+      const id = hands().comment(number, 'ben', '/merge')
       const { id: answer } = await comments.add(number, 'merged')
 
       expect(await comments.get(id)).toEqual({ id, by: 'ben', body: '/merge', pullRequest: number, edited: false })
@@ -273,59 +291,64 @@ export function forgeContract(name: string, start: () => Promise<ForgeUnderTest>
   })
 
   describe(`${name}: people, statuses, deployments`, () => {
-    test.each<Access>(['none', 'read', 'write', 'admin'])('somebody with access %s has that', async (access) => {
-      if (it.forge.people === undefined || it.setAccess === undefined) return
-      it.setAccess('ben', access)
+    for (const access of ACCESS) {
+      carried('people', `somebody with access ${access} has that`, async (people) => {
+        it.setAccess?.('ben', access)
 
-      expect(await it.forge.people.access('ben')).toBe(access)
-    })
-
-    test('nobody of that name may do anything', async ({ skip }) => {
-      expect(await group('people', skip).access('nobody-at-all')).toBe('none')
-    })
-
-    test('the newest status of a context stands; a long description is cut to what the forge takes', async ({
-      skip,
-    }) => {
-      const statuses = group('statuses', skip)
-      const common = { commit: first, url: 'http://ci.test/1' }
-      await statuses.set({ ...common, context: 'penstock/test', state: 'pending', description: 'runs' })
-      await statuses.set({ ...common, context: 'penstock/e2e', state: 'failure', description: 'é'.repeat(200) })
-      await statuses.set({ ...common, context: 'penstock/test', state: 'success', description: 'passed' })
-
-      const standing = await statuses.of(first)
-
-      expect(standing).toHaveLength(2)
-      expect(standing).toContainEqual({
-        ...common,
-        context: 'penstock/test',
-        state: 'success',
-        description: 'passed',
+        expect(await people.access('ben')).toBe(access)
       })
-      expect(standing).toContainEqual({
-        ...common,
-        context: 'penstock/e2e',
-        state: 'failure',
-        description: `${'é'.repeat(139)}…`,
-      })
+    }
+
+    carried('people', 'nobody of that name may do anything', async (people) => {
+      expect(await people.access('nobody-at-all')).toBe('none')
     })
 
-    test('a deployment is recorded once for its key, and its state as it changes', async ({ skip }) => {
-      const deployments = group('deployments', skip)
-      const wanted = { commit: first, environment: 'staging', key: 'run 1', production: false, description: 'run 1' }
+    carried(
+      'statuses',
+      'the newest status of a context stands; a long description is cut to what the forge takes',
+      async (statuses) => {
+        const common = { commit: first, url: 'http://ci.test/1' }
+        await statuses.set({ ...common, context: 'penstock/test', state: 'pending', description: 'runs' })
+        await statuses.set({ ...common, context: 'penstock/e2e', state: 'failure', description: 'é'.repeat(200) })
+        await statuses.set({ ...common, context: 'penstock/test', state: 'success', description: 'passed' })
 
-      const one = await deployments.put(wanted)
-      const again = await deployments.put(wanted)
-      const next = await deployments.put({ ...wanted, key: 'run 2' })
-      const id = one.kind === 'put' ? one.id : ''
-      expect(await deployments.stateOf(id)).toBeUndefined()
-      await deployments.setState(id, { state: 'in_progress', description: 'runs' })
-      await deployments.setState(id, { state: 'success', description: 'there', url: 'http://staging.test' })
+        const standing = await statuses.of(first)
 
-      expect(one.kind).toBe('put')
-      expect(again).toEqual(one)
-      expect(next).not.toEqual(one)
-      expect(await deployments.stateOf(id)).toBe('success')
-    })
+        expect(standing).toHaveLength(2)
+        expect(standing).toContainEqual({
+          ...common,
+          context: 'penstock/test',
+          state: 'success',
+          description: 'passed',
+        })
+        expect(standing).toContainEqual({
+          ...common,
+          context: 'penstock/e2e',
+          state: 'failure',
+          description: `${'é'.repeat(139)}…`,
+        })
+      },
+    )
+
+    carried(
+      'deployments',
+      'a deployment is recorded once for its key, and its state as it changes',
+      async (deployments) => {
+        const wanted = { commit: first, environment: 'staging', key: 'run 1', production: false, description: 'run 1' }
+
+        const one = await deployments.put(wanted)
+        const again = await deployments.put(wanted)
+        const next = await deployments.put({ ...wanted, key: 'run 2' })
+        const id = one.kind === 'put' ? one.id : ''
+        expect(await deployments.stateOf(id)).toBeUndefined()
+        await deployments.setState(id, { state: 'in_progress', description: 'runs' })
+        await deployments.setState(id, { state: 'success', description: 'there', url: 'http://staging.test' })
+
+        expect(one.kind).toBe('put')
+        expect(again).toEqual(one)
+        expect(next).not.toEqual(one)
+        expect(await deployments.stateOf(id)).toBe('success')
+      },
+    )
   })
 }

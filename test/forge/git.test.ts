@@ -6,7 +6,7 @@ import { createGitForge } from '../../src/forge/git/forge.ts'
 import { createMirrors } from '../../src/git/mirrors.ts'
 import { forgeContract } from './contract.ts'
 
-forgeContract('plain git', async () => {
+forgeContract('plain git', [], async () => {
   const dir = await mkdtemp(join(tmpdir(), 'pst-plain-'))
   const url = join(dir, 'web.git')
   await initBare(url, 'master')

@@ -1,13 +1,24 @@
-import { type ForgeUnderTest, forgeContract } from './contract.ts'
+import { type ForgeUnderTest, forgeContract, type Group } from './contract.ts'
 import { type Hub, installedApp, REPO, startHub } from './github.ts'
 
-forgeContract('GitHub with a token', async () => {
+const BY_TOKEN: readonly Group[] = [
+  'branches',
+  'pullRequests',
+  'comments',
+  'people',
+  'statuses',
+  'deployments',
+  'deliveries',
+  'check',
+]
+
+forgeContract('GitHub with a token', BY_TOKEN, async () => {
   // Small pages: lists are followed to their end.
   const hub = await startHub({ maxPage: 2 })
   return underTest(hub, hub.forge(), 'penstock')
 })
 
-forgeContract('GitHub with an App', async () => {
+forgeContract('GitHub with an App', BY_TOKEN.toSpliced(5, 0, 'checks'), async () => {
   const hub = await startHub()
   return underTest(hub, hub.forge(installedApp(hub)), 'penstock[bot]')
 })

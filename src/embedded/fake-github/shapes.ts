@@ -15,9 +15,6 @@ import type {
   User,
 } from './state.ts'
 
-/** Everything as GitHub's API writes it. `root`: address of the fake, also of its API. */
-export type Shapes = ReturnType<typeof createShapes>
-
 const REPOSITORY_LINKS = {
   archive_url: '/{archive_format}{/ref}',
   assignees_url: '/assignees{/user}',
@@ -69,6 +66,7 @@ const USER_LINKS = {
   subscriptions_url: '/subscriptions',
 } as const
 
+/** Everything as GitHub's API writes it. `root`: address of the fake, also of its API. */
 export function createShapes(root: string) {
   const nodeOf = (kind: string, id: number) => Buffer.from(`${kind}${id}`).toString('base64url')
 
