@@ -120,6 +120,16 @@ describe('what is missing is named, with how to mend it', () => {
     expect(found.slice(1)).toHaveLength(10)
   })
 
+  test('a protection that only administrators see is unknown to a token that may write', async () => {
+    hub.github.world.setAccess(REPO, 'penstock', 'write')
+    protectAll()
+
+    const found = (await wanting(hub.forge())).filter((one) => one.includes(' branch '))
+
+    expect(found).toHaveLength(10)
+    expect(found.every((one) => one.startsWith('unknown: '))).toBe(true)
+  })
+
   test('a fine-grained token, of which GitHub tells nothing', async () => {
     hub.github.world.addToken('penstock', 'github_pat_0123456789')
     protectAll()

@@ -70,8 +70,8 @@ export function createCheck(connection: Connection, { hook, branches, branchTip 
       access.finding,
       ...(await permissions(access)),
       ...(await webhook(access.settings)),
-      ...(await branch(branches.candidate, 'candidate', access.settings)),
-      ...(await branch(branches.production, 'production', access.settings)),
+      ...(await branch(branches.candidate, 'candidate', access)),
+      ...(await branch(branches.production, 'production', access)),
     ]
   }
 
@@ -81,6 +81,7 @@ export function createCheck(connection: Connection, { hook, branches, branchTip 
     /** Address of the repository's settings, for people. */
     readonly settings: string
     readonly mayPush: boolean
+    readonly isAdmin: boolean
     /** Of a classic token; GitHub does not tell those of others. */
     readonly scopes?: readonly string[]
   }
@@ -96,6 +97,7 @@ export function createCheck(connection: Connection, { hook, branches, branchTip 
         finding: { ...finding, state: 'present' },
         settings: `${html_url ?? name}/settings`,
         mayPush: permissions?.push === true,
+        isAdmin: permissions?.admin === true,
         ...(typeof scopes === 'string' ? { scopes: scopes.split(/,\s*/).filter(Boolean) } : {}),
       }
     } catch (err) {
@@ -229,8 +231,8 @@ export function createCheck(connection: Connection, { hook, branches, branchTip 
     }
   }
 
-  async function branch(name: string, role: 'candidate' | 'production', settings: string): Promise<readonly Finding[]> {
-    const where = `${settings}/branches`
+  async function branch(name: string, role: 'candidate' | 'production', seen: Seen): Promise<readonly Finding[]> {
+    const where = `${seen.settings}/branches`
     const exists = (await branchTip(name)) !== undefined
     const finding = { about: 'branch', name, weight: 'needed', why: `the branch of ${role}` } as const
     if (!exists) {
@@ -241,7 +243,7 @@ export function createCheck(connection: Connection, { hook, branches, branchTip 
       const weight = role === 'candidate' ? 'needed' : 'advised'
       return [{ ...finding, weight, state: 'missing', mend }]
     }
-    const rules = await rulesOf(name)
+    const rules = await rulesOf(name, seen)
     const state = (holds: boolean): Finding['state'] => (holds ? 'present' : rules.complete ? 'missing' : 'unknown')
     const of = (what: string, holds: boolean, weight: Finding['weight'], why: string, mend: string): Finding => ({
       about: 'branch',
@@ -304,8 +306,8 @@ export function createCheck(connection: Connection, { hook, branches, branchTip 
     ]
   }
 
-  async function rulesOf(branch: string) {
-    const classic = await protectionOf(branch)
+  async function rulesOf(branch: string, seen: Seen) {
+    const classic = await protectionOf(branch, seen)
     const asked = { ...at, branch, per_page: 100 }
     // Older servers have no rulesets.
     const answer = await found(octokit.rest.repos.getBranchRules(asked))
@@ -330,7 +332,10 @@ export function createCheck(connection: Connection, { hook, branches, branchTip 
     }
   }
 
-  async function protectionOf(branch: string): Promise<{
+  async function protectionOf(
+    branch: string,
+    seen: Seen,
+  ): Promise<{
     readonly kind: 'read' | 'none' | 'unseen'
     readonly protection?: z.infer<typeof Protection>
   }> {
@@ -339,7 +344,8 @@ export function createCheck(connection: Connection, { hook, branches, branchTip 
       return { kind: 'read', protection: read(Protection, answer) }
     } catch (err) {
       if (isStatus(err, 403)) return { kind: 'unseen' }
-      if (isStatus(err, 404)) return { kind: 'none' }
+      // Without an administrator's role a person gets the same 404 for a branch that is protected.
+      if (isStatus(err, 404)) return { kind: app !== undefined || seen.isAdmin ? 'none' : 'unseen' }
       throw err
     }
   }
