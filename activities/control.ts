@@ -22,7 +22,7 @@ import type {
 import { PENSTOCK, supersededReason } from '../src/core/superseded.ts'
 import type { SwarmDeployer } from '../src/deploy/swarm.ts'
 import { type Cluster, EngineRefused, type Placement } from '../src/engine/types.ts'
-import type { Forge } from '../src/git/forge.ts'
+import type { Forge } from '../src/forge/types.ts'
 import { type Mirrors, NotAFile } from '../src/git/mirrors.ts'
 import { compilePlan } from '../src/plan/compile.ts'
 import { type Diagnostic, formatDiagnostic } from '../src/spec/diagnostic.ts'
@@ -108,7 +108,7 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     detail: RunDetail,
   ): Promise<Plan | { readonly refused: string }> {
     const { commit } = detail.change
-    await beating(() => mirrors.ensure(repository.name, deps.forges(repository).source, commit))
+    await beating(async () => mirrors.ensure(repository.name, await deps.forges(repository).source(), commit))
     let bytes: Buffer
     try {
       bytes = await mirrors.readFile(repository.name, commit, SPEC_FILE)

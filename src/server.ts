@@ -5,7 +5,7 @@ import { createApp, createHttpServer } from './api/app.ts'
 import { createArtifactStore } from './artifacts/store.ts'
 import { ConfigInvalid, loadConfig } from './config/load.ts'
 import { branchName } from './core/change.ts'
-import { createForge } from './forge/index.ts'
+import { createForges } from './forge/index.ts'
 import { createMirrors, type Mirrors } from './git/mirrors.ts'
 import { serveGit } from './git/serve.ts'
 import { createLogStore } from './logs/store.ts'
@@ -22,6 +22,7 @@ async function main(): Promise<void> {
   const store = await openStore({ url: databaseUrl(config), clock: Date.now, log })
   const logs = createLogStore({ dir: join(config.dataDir, 'steps'), clock: Date.now })
   const mirrors = createMirrors({ dir: join(config.dataDir, 'mirrors') })
+  const forges = createForges({ mirrors, url: config.server.url, log, clock: Date.now })
   const temporal = connectTemporal(config.temporal)
   const app = createApp({
     config,
@@ -32,8 +33,9 @@ async function main(): Promise<void> {
     clock: Date.now,
     headOf: async (repo, ref) => {
       const repository = config.repositories[repo]
-      return repository && mirrors.head(createForge(repository, mirrors).source, branchName(ref))
+      return repository && forges(repository).branchTip(branchName(ref))
     },
+    forges,
     parseJunit: (bytes) => parseJUnit(bytes).cases,
     mount: (express) => mountGit(express, mirrors),
   })

@@ -5,7 +5,7 @@ import { loadConfig } from '../src/config/load.ts'
 import { CONTROL_QUEUE } from '../src/core/ids.ts'
 import { createSwarmDeployer } from '../src/deploy/swarm.ts'
 import { connectDocker, createCluster } from '../src/engine/index.ts'
-import { createForge } from '../src/forge/index.ts'
+import { createForges } from '../src/forge/index.ts'
 import { createMirrors } from '../src/git/mirrors.ts'
 import { tailOf } from '../src/logs/tail.ts'
 import { createReporter } from '../src/report/reporter.ts'
@@ -85,7 +85,8 @@ async function main(): Promise<void> {
 
   await setJobSlots(0)
 
-  const ports = createPorts(config, mirrors)
+  const forges = createForges({ mirrors, url: config.server.url, log, clock: Date.now })
+  const ports = createPorts(config, forges)
   const reporter = createReporter({
     store,
     portOf: ports,
@@ -111,7 +112,7 @@ async function main(): Promise<void> {
     store,
     cluster,
     mirrors,
-    forges: (repository) => createForge(repository, mirrors),
+    forges,
     deployer: createSwarmDeployer({ docker, instance }),
     log,
     clock: Date.now,

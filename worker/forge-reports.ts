@@ -1,18 +1,20 @@
 import type { Config, RepositoryConfig } from '../src/config/types.ts'
 import type { ReportPort } from '../src/core/report/types.ts'
-import { createForge } from '../src/forge/index.ts'
-import type { Mirrors } from '../src/git/mirrors.ts'
+import type { Forge } from '../src/forge/types.ts'
 import { compileMasker } from '../src/logs/masker.ts'
 
 /** What each repository's forge can show; made once a repository, undefined where it shows nothing. */
-export function createPorts(config: Config, mirrors: Mirrors): (repo: string) => ReportPort | undefined {
+export function createPorts(
+  config: Config,
+  forges: (repository: RepositoryConfig) => Forge,
+): (repo: string) => ReportPort | undefined {
   const ports = new Map<string, ReportPort | undefined>()
   return (repo) => {
     const repository = Object.hasOwn(config.repositories, repo) ? config.repositories[repo] : undefined
     if (repository === undefined) return undefined
     if (!ports.has(repo)) {
-      const { setStatus } = createForge(repository, mirrors)
-      ports.set(repo, setStatus && { setStatus })
+      const { statuses } = forges(repository)
+      ports.set(repo, statuses && { setStatus: (status) => statuses.set(status) })
     }
     return ports.get(repo)
   }

@@ -1,7 +1,8 @@
 import type { Express } from 'express'
 import type { Logger } from 'pino'
 import type { ArtifactStore } from '../artifacts/store.ts'
-import type { Config } from '../config/types.ts'
+import type { Config, RepositoryConfig } from '../config/types.ts'
+import type { Forge } from '../forge/types.ts'
 import type { LogStore } from '../logs/store.ts'
 import type { Store, TestCase } from '../store/types.ts'
 
@@ -15,6 +16,7 @@ export interface ApiDeps {
   readonly clock: () => number
   /** The commit that a branch (`refs/heads/…`) has at its source now; undefined: no such branch. */
   readonly headOf: (repo: string, ref: string) => Promise<string | undefined>
+  readonly forges: (repository: RepositoryConfig) => Forge
   /** Reads a JUnit file. Throws an error with a message for the user if it is none. */
   readonly parseJunit: (bytes: Buffer) => readonly TestCase[]
   /** A node's worker said that it lives, after that is recorded: for the label by which jobs choose nodes. */

@@ -1,5 +1,6 @@
 import { accountRoutes } from './account.ts'
 import type { ApiDeps } from './deps.ts'
+import { forgeRoutes } from './forge.ts'
 import { gateRoutes } from './gates.ts'
 import { inventoryRoutes } from './inventory.ts'
 import { logRoutes } from './log.ts'
@@ -8,5 +9,12 @@ import { runRoutes } from './runs.ts'
 
 /** What people and their programs use. */
 export function publicRoutes(deps: ApiDeps): readonly Route[] {
-  return [...accountRoutes(deps), ...runRoutes(deps), ...logRoutes(deps), ...gateRoutes(deps), ...inventoryRoutes(deps)]
+  return [
+    ...accountRoutes(deps),
+    ...runRoutes(deps),
+    ...logRoutes(deps),
+    ...gateRoutes(deps),
+    ...inventoryRoutes(deps),
+    ...forgeRoutes(deps),
+  ]
 }

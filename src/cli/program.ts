@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander'
 import { ApiError, NoServer, type Variables } from './client.ts'
+import { forgeCommand } from './commands/forge.ts'
 import { voteCommand, voteTokenCommand } from './commands/gate.ts'
 import { hookCommand } from './commands/hook.ts'
 import {
@@ -48,6 +49,7 @@ export async function runCli(args: readonly string[], surroundings: Surroundings
     eventsCommand(context),
     auditCommand(context),
     hookCommand(context),
+    forgeCommand(context),
     tokenCommand(context),
     nodesCommand(context),
   ]

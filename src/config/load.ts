@@ -1,3 +1,4 @@
+import { createPrivateKey } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import path from 'node:path'
 import { resolveApprovers } from './people.ts'
@@ -107,17 +108,7 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
       const least = `secrets need ${MIN_SECRET} bytes or more; shorter ones cannot be masked safely`
       secrets[key] = await secret([...where, 'secrets', key], reference, MIN_SECRET, least)
     }
-    let forge: ForgeConfig = { kind: 'git' }
-    if (one.forge === 'github') forge = { kind: 'github', api: 'https://api.github.com' }
-    else if (typeof one.forge === 'object') {
-      const { api, token } = one.forge.github
-      const at = [...where, 'forge', 'github', 'token']
-      forge = {
-        kind: 'github',
-        api,
-        ...(token === undefined ? {} : { token: await secret(at, token, MIN_SECRET, 'is too short to be a token') }),
-      }
-    }
+    const forge = await resolveForge(one.forge, [...where, 'forge'])
     const environments: Record<string, EnvironmentConfig> = {}
     for (const [key, environment] of Object.entries(one.environments)) {
       const at = [...where, 'environments', key]
@@ -201,6 +192,36 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
       name,
       units: Object.entries(pool.units).map(([unit, { labels, properties }]) => ({ name: unit, labels, properties })),
     })),
+  }
+
+  async function resolveForge(
+    written: OperatorFile['repositories'][string]['forge'],
+    where: readonly PropertyKey[],
+  ): Promise<ForgeConfig> {
+    if (written === 'git') return { kind: 'git' }
+    if (written === 'github') return { kind: 'github', api: 'https://api.github.com' }
+    const { api, token, app } = written.github
+    if (token !== undefined) {
+      const at = [...where, 'github', 'token']
+      const access = {
+        kind: 'token',
+        token: await secret(at, token, MIN_SECRET, 'is too short to be a token'),
+      } as const
+      return { kind: 'github', api, access }
+    }
+    if (app === undefined) return { kind: 'github', api }
+    const at = [...where, 'github', 'app', 'private_key']
+    const before = problems.length
+    const privateKey = await secret(at, app.private_key, 1, 'is empty')
+    if (problems.length === before && !isPrivateKey(privateKey.reveal())) {
+      wrong(at, `${at.map(String).join('.')}: is no private key in PEM form, as GitHub gives it for an App`)
+    }
+    const { installation } = app
+    return {
+      kind: 'github',
+      api,
+      access: { kind: 'app', id: String(app.id), privateKey, ...(installation === undefined ? {} : { installation }) },
+    }
   }
 
   async function resolveDatabase(): Promise<DatabaseConfig | undefined> {
@@ -300,6 +321,15 @@ async function readText(file: string): Promise<string | undefined> {
 
 function withoutFinalNewline(text: string): string {
   return text.replace(/\r?\n$/, '')
+}
+
+function isPrivateKey(text: string): boolean {
+  try {
+    return createPrivateKey(text.replaceAll('\\n', '\n')).asymmetricKeyType === 'rsa'
+  } catch {
+    // What OpenSSL says about it would not help: the answer is that it is none.
+    return false
+  }
 }
 
 function parseListen(text: string): { readonly host: string; readonly port: number } | undefined {

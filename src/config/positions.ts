@@ -71,6 +71,14 @@ export function toDiagnostics(located: Located, issues: readonly z.core.$ZodIssu
       const known = keysAt(schema, issue.path)
       return issue.keys.map((key) => located.atKey(issue.path, key, unknownKey(key, name, known)))
     }
+    if (issue.code === 'invalid_union') {
+      // Of several forms the one that was begun: what is wrong inside of it says more than that no form fits.
+      const begun = issue.errors.find((inner) => inner.every((one) => one.path.length > 0))
+      if (begun !== undefined) {
+        const inner = begun.map((one) => ({ ...one, path: [...issue.path, ...one.path] }))
+        return toDiagnostics(located, inner, schema)
+      }
+    }
     if (issue.code === 'invalid_key') {
       const key = String(issue.path.at(-1))
       const why = issue.issues[0]?.message ?? 'is not a valid name'

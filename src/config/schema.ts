@@ -68,13 +68,41 @@ const Repository = z.strictObject({
         z.literal('git'),
         z.literal('github'),
         z.strictObject({
-          github: z.strictObject({
-            api: httpUrl.default('https://api.github.com'),
-            token: SecretReference.optional(),
-          }),
+          github: z
+            .strictObject({
+              api: httpUrl
+                .describe('Of GitHub Enterprise Server: `https://HOST/api/v3`.')
+                .default('https://api.github.com'),
+              token: SecretReference.describe('A personal token. Checks need an App.').optional(),
+              app: z
+                .strictObject({
+                  id: z
+                    .union(
+                      [
+                        z.int().positive(),
+                        z.string().regex(/^[A-Za-z0-9._-]{1,64}$/, 'must be the id of the App (or its client id)'),
+                      ],
+                      {
+                        error: 'must be the id of the App (or its client id)',
+                      },
+                    )
+                    .describe('App ID or client ID, as the settings of the App show it.'),
+                  private_key: SecretReference.describe('In PEM form, as GitHub gives it.'),
+                  installation: z.int().positive().describe('Found by the repository unless said.').optional(),
+                })
+                .describe('A GitHub App, instead of a token.')
+                .optional(),
+            })
+            .refine(
+              (one) => one.token === undefined || one.app === undefined,
+              'must have either `token` or `app`, not both',
+            ),
         }),
       ],
-      { error: 'must be `git`, `github` or `{ github: { api: …, token: { env: NAME } } }`' },
+      {
+        error:
+          'must be `git`, `github` or `{ github: { api: …, token: { env: NAME } } }`, or with `app` instead of `token`',
+      },
     )
     .describe('Where the repository is kept: `git` (a plain one) or `github`.'),
   url: z.string().min(1).describe('A path, `ssh://…` or `https://…`: the only place that is ever fetched from.'),

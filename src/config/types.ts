@@ -37,7 +37,12 @@ export interface PersonConfig {
 
 export type ForgeConfig =
   | { readonly kind: 'git' }
-  | { readonly kind: 'github'; readonly api: string; readonly token?: Secret }
+  /** Without `access` only what git itself can do is done. */
+  | { readonly kind: 'github'; readonly api: string; readonly access?: GithubAccessConfig }
+
+export type GithubAccessConfig =
+  | { readonly kind: 'token'; readonly token: Secret }
+  | { readonly kind: 'app'; readonly id: string; readonly privateKey: Secret; readonly installation?: number }
 
 export interface RepositoryConfig {
   /** `acme/web` */

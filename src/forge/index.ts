@@ -1,30 +1,51 @@
 import type { RepositoryConfig } from '../config/types.ts'
-import { createGitForge, type Forge } from '../git/forge.ts'
-import type { Mirrors, Source } from '../git/mirrors.ts'
-import { type CommitStatus, createGithubClient } from './github/client.ts'
+import type { Mirrors } from '../git/mirrors.ts'
+import { createGitForge } from './git/forge.ts'
+import type { GithubAccess } from './github/connect.ts'
+import { createGithubForge } from './github/forge.ts'
+import type { Log } from './github/lacks.ts'
+import type { Forge } from './types.ts'
 
-/** A repository at a forge: what any repository can do, and statuses of commits where the forge shows them. */
-export interface StatusForge extends Forge {
-  readonly setStatus?: (status: CommitStatus) => Promise<void>
+export interface ForgesDeps {
+  readonly mirrors: Mirrors
+  /** Address of our server, as forges reach it. */
+  readonly url: string
+  readonly log: Log
+  readonly clock: () => number
 }
 
-/** The forge of a repository, as the operator's file describes it. */
-export function createForge(repository: RepositoryConfig, mirrors: Mirrors): StatusForge {
-  const { forge, name, url } = repository
-  const source = sourceOf(repository)
-  const plain = createGitForge(mirrors, name, source)
-  // Without a token GitHub takes nothing from us; what git can do by itself (over ssh, say) it does.
-  if (forge.kind === 'git' || forge.token === undefined) return plain
-  const client = createGithubClient({ repo: name, api: forge.api, token: forge.token.reveal() })
-  return {
-    source,
-    fastForward: (branch, commit) => client.fastForward(branch, commit),
-    setStatus: (status) => client.setStatus(status),
+/**
+ * The forge of a repository, as the operator's file describes it. One for each repository and process: it keeps tokens,
+ * the pace that the forge asks for, and what the forge turned out to lack.
+ */
+export function createForges({ mirrors, url, log, clock }: ForgesDeps): (repository: RepositoryConfig) => Forge {
+  const made = new WeakMap<RepositoryConfig, Forge>()
+  return (repository) => {
+    const known = made.get(repository)
+    if (known !== undefined) return known
+    const forge = create(repository)
+    made.set(repository, forge)
+    return forge
   }
 
-  function sourceOf({ forge: kind }: RepositoryConfig): Source {
-    if (kind.kind === 'git' || kind.token === undefined || !url.startsWith('https://')) return { url }
-    const credentials = Buffer.from(`x-access-token:${kind.token.reveal()}`).toString('base64')
-    return { url, auth: `Authorization: Basic ${credentials}` }
+  function create({ forge, name, url: from, branches }: RepositoryConfig): Forge {
+    // Without credentials GitHub takes nothing from us; what git can do by itself (over ssh, say) it does.
+    if (forge.kind === 'git' || forge.access === undefined) return createGitForge(mirrors, name, { url: from })
+    return createGithubForge({
+      repo: name,
+      api: forge.api,
+      access: revealed(forge.access),
+      url: from,
+      hook: `${url}/hooks/github`,
+      branches,
+      log,
+      clock,
+    })
   }
+}
+
+function revealed(access: NonNullable<Extract<RepositoryConfig['forge'], { kind: 'github' }>['access']>): GithubAccess {
+  if (access.kind === 'token') return { kind: 'token', token: access.token.reveal() }
+  const { id, privateKey, installation } = access
+  return { kind: 'app', id, privateKey: privateKey.reveal(), ...(installation === undefined ? {} : { installation }) }
 }

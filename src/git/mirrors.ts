@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { existsSync } from 'node:fs'
 import { mkdir, readFile, rename, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
@@ -54,12 +55,12 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
     if (await has(path, commit)) return path
     if (!existsSync(path)) {
       await mkdir(dir, { recursive: true })
-      const fresh = `${path}.${process.pid}.new`
-      await rm(fresh, { recursive: true, force: true })
+      const fresh = `${path}.${randomUUID()}.new`
       await git(['init', '--quiet', '--bare', '--', fresh])
       await rename(fresh, path).catch((err: NodeJS.ErrnoException) => {
-        // Another process was faster.
         if (err.code !== 'ENOTEMPTY' && err.code !== 'EEXIST') throw err
+        // Another call or process was faster.
+        return rm(fresh, { recursive: true, force: true })
       })
     }
     const fetch = (what: readonly string[]) =>

@@ -19,8 +19,8 @@ const MAY: Readonly<Record<Role, readonly RoutePermission[]>> = {
   viewer: ['open', 'read'],
   developer: ['open', 'read', 'run'],
   approver: ['open', 'read', 'vote'],
-  operator: ['open', 'read', 'run', 'vote', 'override', 'pools', 'audit'],
-  admin: ['open', 'read', 'run', 'vote', 'override', 'pools', 'audit', 'tokens'],
+  operator: ['open', 'read', 'run', 'vote', 'override', 'pools', 'forge', 'audit'],
+  admin: ['open', 'read', 'run', 'vote', 'override', 'pools', 'forge', 'audit', 'tokens'],
 }
 const PEOPLE: Readonly<Record<Role, string>> = {
   viewer: 'eve',

@@ -10,6 +10,7 @@ import { createArtifactStore } from '../../src/artifacts/store.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import type { Config } from '../../src/config/types.ts'
 import type { Job, Plan } from '../../src/core/plan.ts'
+import type { Forge } from '../../src/forge/types.ts'
 import { createLogStore, type LogStore } from '../../src/logs/store.ts'
 import { parseJUnit } from '../../src/results/junit.ts'
 import { openStore } from '../../src/store/open-store.ts'
@@ -53,12 +54,36 @@ pools:
   rig: { units: { rig-1: { labels: [arch=arm64] } } }
 `
 
+/** A repository with nothing set up at its forge beyond git. */
+export const PLAIN_FORGE: Forge = {
+  source: async () => ({ url: '/srv/git/plain.git' }),
+  fastForward: async () => ({ kind: 'already' }),
+  branchTip: async (branch) => (branch === 'master' ? COMMIT : undefined),
+}
+
+const WEB_FORGE: Forge = {
+  ...PLAIN_FORGE,
+  check: async () => [
+    { about: 'access', name: 'acme/web', state: 'present', weight: 'needed', why: 'to do anything at all' },
+    {
+      about: 'permission',
+      name: 'statuses: write',
+      state: 'missing',
+      weight: 'needed',
+      why: 'to show each stage',
+      mend: 'set Statuses to write\u001b[2J',
+    },
+  ],
+}
+
 export interface Running {
   readonly url: string
   readonly store: Store
   readonly logs: LogStore
   readonly config: Config
   readonly deps: ApiDeps
+  /** By repository; others have nothing set up beyond git. */
+  readonly forges: Map<string, Forge>
   token(person: string): Promise<string>
   /** `fetch` with a person's token (or none), JSON in and out. */
   ask(
@@ -94,6 +119,7 @@ export async function startServer(): Promise<Running> {
   const clock = () => time
   const store = await openStore({ url: `sqlite:${path.join(dir, 'penstock.db')}`, clock })
   const logs = createLogStore({ dir: path.join(dir, 'logs'), clock })
+  const forges = new Map([['acme/web', WEB_FORGE]])
   const deps: ApiDeps = {
     config,
     store,
@@ -102,6 +128,7 @@ export async function startServer(): Promise<Running> {
     log: pino({ level: process.env.PENSTOCK_TEST_LOG ?? 'silent' }),
     clock,
     headOf: async (_repo, ref) => (ref === 'refs/heads/master' ? COMMIT : undefined),
+    forges: ({ name }) => forges.get(name) ?? PLAIN_FORGE,
     parseJunit: (bytes) => parseJUnit(bytes).cases,
   }
   const server: Server = createHttpServer(createApp(deps))
@@ -123,6 +150,7 @@ export async function startServer(): Promise<Running> {
     logs,
     config,
     deps,
+    forges,
     token,
     async ask(person, method, where, body) {
       const response = await fetch(`${url}${where}`, {

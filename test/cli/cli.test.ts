@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { runCli } from '../../src/cli/program.ts'
 import { visible, visibleLog } from '../../src/cli/text.ts'
-import { PLAIN_SECRET, PLAN, type Running, startServer } from '../api/server.ts'
+import { PLAIN_FORGE, PLAIN_SECRET, PLAN, type Running, startServer } from '../api/server.ts'
 
 let server: Running
 let dir: string
@@ -202,6 +202,46 @@ describe('the command line', () => {
 })
 
 const exec = promisify(execFile)
+
+describe('penstock forge check', () => {
+  test('says for every repository what is missing and how to mend it, and ends with 1', async () => {
+    const { out, code } = await cli('ops', ['forge', 'check'])
+
+    expect(code).toBe(1)
+    expect(out).toContain('acme/web:\n  ok      access acme/web\n')
+    expect(out).toContain('  MISSING permission statuses: write (needed: to show each stage)\n')
+    // What a forge said does not act on the terminal.
+    expect(out).toContain('          set Statuses to write\\u{1b}[2J\n')
+    expect(out).toContain('acme/plain:\n  nothing to check at a repository of the kind "git"\n')
+  })
+
+  test('of one repository with nothing missing ends with 0', async () => {
+    const { out, code } = await cli('ops', ['forge', 'check', 'acme/plain', '--json'])
+
+    expect(code).toBe(0)
+    expect(JSON.parse(out)).toEqual({ repositories: [{ repo: 'acme/plain', forge: 'git', findings: [] }] })
+  })
+
+  test('of a forge that cannot be asked says so, and hides nothing of the others', async () => {
+    server.forges.set('acme/other', {
+      ...PLAIN_FORGE,
+      check: async () => {
+        throw new Error('no answer')
+      },
+    })
+
+    const { out, code } = await cli('ops', ['forge', 'check'])
+
+    expect(code).toBe(1)
+    expect(out).toContain('acme/other:\n  the forge could not be asked: no answer\n')
+    expect(out).toContain('acme/web:\n  ok ')
+  })
+
+  test('is for operators, and knows only the repositories of the operator’s file', async () => {
+    expect((await cli('dev', ['forge', 'check'])).code).toBe(4)
+    expect(await cli('ops', ['forge', 'check', 'acme/absent'])).toMatchObject({ code: 2 })
+  })
+})
 
 describe('the hook of a plain repository', () => {
   async function repository(): Promise<{ bare: string; work: string }> {

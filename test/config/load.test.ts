@@ -1,3 +1,4 @@
+import { generateKeyPairSync } from 'node:crypto'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -296,6 +297,55 @@ repositories:
     const config = await loadConfig({ file: await write(PEOPLE), env: { HOOK, PENSTOCK_DATA: dir } })
 
     expect(excludedOf(config, change)).toEqual(expected)
+  })
+})
+
+describe('access to GitHub', () => {
+  const github = (access: string) => `
+repositories:
+  acme/web:
+    forge: { github: { ${access} } }
+    url: https://github.example/acme/web.git
+    webhook_secrets: [{ env: HOOK }]
+`
+  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 })
+  const KEY = privateKey.export({ type: 'pkcs1', format: 'pem' }).toString().trimEnd()
+
+  async function accessOf(text: string, env: Record<string, string>) {
+    const config = await loadConfig({ file: await write(github(text)), env: { HOOK, PENSTOCK_DATA: dir, ...env } })
+    const { forge } = config.repositories['acme/web'] ?? {}
+    return forge?.kind === 'github' ? forge : undefined
+  }
+
+  test('is a token, an App with its key, or none', async () => {
+    const token = await accessOf('token: { env: TOKEN }', { TOKEN: 'ghp_12345678' })
+    const app = await accessOf(
+      'api: "https://github.example/api/v3", app: { id: 42, private_key: { env: KEY }, installation: 7 }',
+      { KEY },
+    )
+    const none = await accessOf('api: "https://github.example/api/v3"', {})
+
+    expect(token).toMatchObject({ api: 'https://api.github.com', access: { kind: 'token' } })
+    expect(app).toMatchObject({
+      api: 'https://github.example/api/v3',
+      access: { kind: 'app', id: '42', installation: 7 },
+    })
+    expect(app?.access?.kind === 'app' && app.access.privateKey.reveal()).toBe(KEY)
+    expect(none?.access).toBeUndefined()
+    expect(inspect(app, { depth: 9 }) + JSON.stringify(app)).not.toContain('PRIVATE KEY')
+  })
+
+  test.each([
+    ['token: { env: TOKEN }, app: { id: 1, private_key: { env: KEY } }', {}, 'either `token` or `app`, not both'],
+    ['app: { id: 1, private_key: { env: KEY } }', { KEY: 'ghp_12345678' }, 'is no private key in PEM form'],
+    ['app: { id: 1, private_key: { env: KEY } }', {}, 'the environment variable KEY is not set'],
+    ['app: { id: 1 }', {}, 'app.private_key is missing'],
+    ['app: { id: "a b", private_key: { env: KEY } }', { KEY }, 'must be the id of the App'],
+    ['app: { id: 1, private_key: { env: KEY }, key: 1 }', { KEY }, 'unknown key "key"'],
+    ['token: { env: TOKEN }', { TOKEN: 'short' }, 'is too short to be a token'],
+  ])('written as %s is refused at its place', async (text, env: Record<string, string>, message) => {
+    expect((await problems(github(text), env)).join('\n')).toMatch(/^4:\d+.*/)
+    expect((await problems(github(text), env)).join('\n')).toContain(message)
   })
 })
 

@@ -1,0 +1,66 @@
+import { z } from 'zod'
+import type { Comments } from '../types.ts'
+import { found, read } from './answers.ts'
+import type { Connection } from './connect.ts'
+
+const IssueComment = z.object({
+  id: z.int().positive(),
+  body: z.string().nullish(),
+  user: z.object({ login: z.string() }).nullish(),
+  issue_url: z.string().nullish(),
+  created_at: z.string().nullish(),
+  updated_at: z.string().nullish(),
+})
+
+const MAX_BODY = 65_536
+const CUT = '\n\n… (cut here: GitHub takes no more)'
+
+export function createComments({ octokit, at, login }: Connection): Comments {
+  async function ours(pullRequest: number, marker: string) {
+    const asked = { ...at, issue_number: pullRequest, per_page: 100 }
+    const me = (await login()).toLowerCase()
+    for await (const page of octokit.paginate.iterator(octokit.rest.issues.listComments, asked)) {
+      // Anyone may copy the marker into a comment; what is not by our own account is not ours to change.
+      const comment = read(z.array(IssueComment), page).find(
+        (one) => one.user?.login.toLowerCase() === me && one.body?.endsWith(marker),
+      )
+      if (comment !== undefined) return comment
+    }
+    return undefined
+  }
+
+  return {
+    async upsert(pullRequest, marker, text) {
+      const hidden = `<!-- penstock:${marker} -->`
+      const body = `${cut(text, MAX_BODY - hidden.length - 2)}\n\n${hidden}`
+      const known = await ours(pullRequest, hidden)
+      if (known === undefined) {
+        const made = await octokit.rest.issues.createComment({ ...at, issue_number: pullRequest, body })
+        return { id: String(read(IssueComment, made).id) }
+      }
+      if (known.body !== body) await octokit.rest.issues.updateComment({ ...at, comment_id: known.id, body })
+      return { id: String(known.id) }
+    },
+    async add(pullRequest, text) {
+      const body = cut(text, MAX_BODY)
+      const made = await octokit.rest.issues.createComment({ ...at, issue_number: pullRequest, body })
+      return { id: String(read(IssueComment, made).id) }
+    },
+    async get(id) {
+      const answer = await found(octokit.rest.issues.getComment({ ...at, comment_id: Number(id) }))
+      if (answer === undefined) return undefined
+      const { user, body, issue_url, created_at, updated_at } = read(IssueComment, answer)
+      return {
+        id,
+        ...(user ? { by: user.login } : {}),
+        body: body ?? '',
+        pullRequest: Number(issue_url?.split('/').at(-1)),
+        edited: created_at !== updated_at,
+      }
+    },
+  }
+}
+
+function cut(text: string, most: number): string {
+  return text.length > most ? `${text.slice(0, most - CUT.length)}${CUT}` : text
+}

@@ -1,0 +1,45 @@
+import { z } from 'zod'
+import type { CommitStatus, Statuses } from '../types.ts'
+import { read } from './answers.ts'
+import type { Connection } from './connect.ts'
+
+const Status = z.object({
+  state: z.enum(['pending', 'success', 'failure', 'error']),
+  context: z.string(),
+  description: z.string().nullish(),
+  target_url: z.string().nullish(),
+})
+
+/** GitHub cuts nothing: a longer description is refused. */
+const MAX_DESCRIPTION = 140
+
+export function createStatuses({ octokit, at }: Connection): Statuses {
+  return {
+    async set({ commit, context, state, description, url }) {
+      const characters = [...description]
+      const short =
+        characters.length > MAX_DESCRIPTION ? `${characters.slice(0, MAX_DESCRIPTION - 1).join('')}…` : description
+      await octokit.rest.repos.createCommitStatus({
+        ...at,
+        sha: commit,
+        context,
+        state,
+        description: short,
+        ...(url === undefined ? {} : { target_url: url }),
+      })
+    },
+    async of(commit) {
+      const asked = { ...at, ref: commit, per_page: 100 }
+      const standing = new Map<string, CommitStatus>()
+      for await (const page of octokit.paginate.iterator(octokit.rest.repos.listCommitStatusesForRef, asked)) {
+        // Newest first.
+        for (const { state, context, description, target_url } of read(z.array(Status), page)) {
+          if (standing.has(context)) continue
+          const url = target_url ? { url: target_url } : {}
+          standing.set(context, { commit, context, state, description: description ?? '', ...url })
+        }
+      }
+      return [...standing.values()]
+    },
+  }
+}

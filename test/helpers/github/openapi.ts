@@ -1,0 +1,133 @@
+import { readFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { Ajv, type ValidateFunction } from 'ajv'
+import addFormats from 'ajv-formats'
+import type { Exchange } from '../../../src/embedded/fake-github/server.ts'
+
+/** GitHub's own description of its API: what a request may hold and an answer must hold. */
+
+interface Parameter {
+  readonly $ref?: string
+  readonly name: string
+  readonly in: 'path' | 'query' | 'header'
+  readonly required?: boolean
+  readonly schema: object
+}
+
+interface Content {
+  readonly $ref?: string
+  readonly content?: { readonly 'application/json'?: { readonly schema: object } }
+}
+
+interface Operation {
+  readonly parameters?: readonly Parameter[]
+  readonly requestBody?: Content & { readonly required?: boolean }
+  readonly responses: Readonly<Record<string, Content>>
+}
+
+type Json = Record<string, unknown>
+
+const file = createRequire(import.meta.url).resolve('@octokit/openapi/generated/api.github.com.json')
+const description = JSON.parse(readFileSync(file, 'utf8')) as {
+  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>
+  readonly 'x-webhooks': Readonly<Record<string, { readonly post: Operation }>>
+}
+toJsonSchema(description)
+
+const ajv = new Ajv({ strict: false, validateSchema: false, inlineRefs: false, logger: false })
+// biome-ignore lint/suspicious/noExplicitAny: the module's type is that of its CommonJS form.
+;(addFormats as any)(ajv)
+ajv.addSchema(description as unknown as Json, 'github')
+const compiled = new Map<string, ValidateFunction>()
+
+/** OpenAPI 3.0 says `nullable` where JSON Schema has a type of its own. */
+function toJsonSchema(node: unknown): void {
+  if (typeof node !== 'object' || node === null) return
+  for (const child of Object.values(node)) toJsonSchema(child)
+  const schema = node as Json
+  if (schema.nullable !== true) return
+  const { nullable: _, ...rest } = schema
+  for (const key of Object.keys(schema)) delete schema[key]
+  schema.anyOf = [{ type: 'null' }, rest]
+}
+
+function resolve<T extends { readonly $ref?: string }>(one: T, at: string): { readonly value: T; readonly at: string } {
+  if (one.$ref === undefined) return { value: one, at }
+  const path = one.$ref.slice(2).split('/')
+  const value = path.reduce<unknown>((node, key) => (node as Json)[key], description)
+  return { value: value as T, at: `/${path.join('/')}` }
+}
+
+/** What is wrong with a value, by the schema at that place of the description. */
+function wrongs(at: string, value: unknown): readonly string[] {
+  const validate = compiled.get(at) ?? ajv.compile({ $ref: `github#${at}` })
+  compiled.set(at, validate)
+  if (validate(value)) return []
+  return (validate.errors ?? []).slice(0, 5).map((one) => `${one.instancePath || '/'} ${one.message}`)
+}
+
+function pointer(...keys: readonly string[]): string {
+  return keys.map((key) => `/${encodeURIComponent(key.replaceAll('~', '~0').replaceAll('/', '~1'))}`).join('')
+}
+
+/** All that is wrong with a request and its answer. */
+export function problemsOf(exchange: Exchange): readonly string[] {
+  const { method, template, path } = exchange
+  const operation = template === undefined ? undefined : description.paths[template]?.[method.toLowerCase()]
+  if (template === undefined || operation === undefined) return [`${method} ${path} is no call of GitHub's API`]
+  const at = pointer('paths', template, method.toLowerCase())
+  const name = `${method} ${template}`
+  return [
+    ...requestProblems(operation, at, exchange).map((one) => `request ${name}: ${one}`),
+    ...(exchange.bent ? [] : responseProblems(operation, at, exchange).map((one) => `answer ${name}: ${one}`)),
+  ]
+}
+
+function requestProblems(operation: Operation, at: string, { query, requestBody }: Exchange): readonly string[] {
+  const parameters = (operation.parameters ?? []).map((one, index) =>
+    resolve(one, `${at}${pointer('parameters', String(index))}`),
+  )
+  const queries = parameters.filter(({ value }) => value.in === 'query')
+  const wrongQueries = [...query].flatMap(([key, text]) => {
+    const known = queries.find(({ value }) => value.name === key)
+    if (known === undefined) return [`the parameter "${key}" is not known`]
+    const isNumber = 'type' in known.value.schema && known.value.schema.type === 'integer'
+    return wrongs(`${known.at}/schema`, isNumber ? Number(text) : text)
+  })
+  const body = operation.requestBody
+  if (body === undefined) return requestBody === undefined ? wrongQueries : [...wrongQueries, 'takes no body']
+  if (requestBody === undefined) return body.required ? [...wrongQueries, 'needs a body'] : wrongQueries
+  const schema = body.content?.['application/json']?.schema as { properties?: Json } | undefined
+  const known = schema?.properties
+  const unknown = Object.keys(requestBody as object).filter((key) => known !== undefined && !Object.hasOwn(known, key))
+  return [
+    ...wrongQueries,
+    ...unknown.map((key) => `the key "${key}" is not known`),
+    ...wrongs(`${at}${pointer('requestBody', 'content', 'application/json', 'schema')}`, requestBody),
+  ]
+}
+
+/** Refusals that the description names for no call in particular, because any call may get them. */
+const ANYWHERE = new Set([401, 403, 404, 422])
+const BASIC_ERROR = pointer('components', 'schemas', 'basic-error')
+
+function responseProblems(operation: Operation, at: string, { status, responseBody }: Exchange): readonly string[] {
+  const written = operation.responses[String(status)]
+  if (written === undefined) {
+    return ANYWHERE.has(status) ? wrongs(BASIC_ERROR, responseBody) : [`the status ${status} is not one of this call`]
+  }
+  const { value, at: place } = resolve(written, `${at}${pointer('responses', String(status))}`)
+  if (value.content?.['application/json'] === undefined) {
+    if (ANYWHERE.has(status)) return wrongs(BASIC_ERROR, responseBody)
+    return responseBody === undefined ? [] : ['has no body']
+  }
+  return wrongs(`${place}${pointer('content', 'application/json', 'schema')}`, responseBody)
+}
+
+/** All that is wrong with the payload of a delivery. */
+export function payloadProblems(event: string, action: string | null, payload: unknown): readonly string[] {
+  const name = [event, action].filter(Boolean).join('-').replaceAll('_', '-')
+  if (description['x-webhooks'][name] === undefined) return [`delivery ${name}: GitHub has no such event`]
+  const schema = pointer('x-webhooks', name, 'post', 'requestBody', 'content', 'application/json', 'schema')
+  return wrongs(schema, payload).map((one) => `delivery ${name}: ${one}`)
+}
