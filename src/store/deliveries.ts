@@ -1,4 +1,4 @@
-import { sql, type Transaction } from 'kysely'
+import type { Transaction } from 'kysely'
 import type { Trigger } from '../core/change.ts'
 import type { Database, Writing } from './database.ts'
 import { insertRun, toRunRow } from './runs.ts'
@@ -39,7 +39,7 @@ export function createDeliveries(database: Database): Deliveries {
         if (meaning !== undefined) {
           await tx.db
             .insertInto('meanings')
-            .values({ repo, meaning, run_number: run.number })
+            .values({ repo, meaning, run_number: run.number, ...moveOf(trigger) })
             .onConflict((conflict) => conflict.columns(['repo', 'meaning']).doUpdateSet({ run_number: run.number }))
             .execute()
         }
@@ -88,11 +88,19 @@ function movesBranch(trigger: Trigger): boolean {
 /** What the trigger is about, whoever tells it; undefined: every one is news (a person asks for a run). */
 function meaningOf(trigger: Trigger): string | undefined {
   const { change } = trigger
-  if (movesBranch(trigger)) return `push ${change.ref} ${change.before ?? '-'} ${change.commit}`
+  if (movesBranch(trigger)) {
+    const { ref, before, after } = moveOf(trigger)
+    return `push ${ref} ${before} ${after}`
+  }
   if (trigger.kind === 'pull_request' && change.pullRequest !== undefined) {
     return `pull_request ${change.pullRequest.number} ${change.commit}`
   }
   return undefined
+}
+
+function moveOf(trigger: Trigger) {
+  const { ref, before = '-', commit } = trigger.change
+  return movesBranch(trigger) ? { ref, before, after: commit } : { ref: null, before: null, after: null }
 }
 
 interface Branch {
@@ -117,8 +125,16 @@ function isNewsAgain(branch: Branch | undefined, { kind, change }: Trigger): boo
 
 /** The run of the newest known move of the branch to this commit, wherever it came from. */
 async function moveTo(db: Transaction<Schema>, { repo, change }: Trigger): Promise<number | undefined> {
-  const moves = await movesOf(db, repo, change.ref)
-  return moves.filter((move) => move.after === change.commit).at(-1)?.run
+  const move = await db
+    .selectFrom('meanings')
+    .select('run_number')
+    .where('repo', '=', repo)
+    .where('ref', '=', change.ref)
+    .where('after', '=', change.commit)
+    .orderBy('run_number', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+  return move?.run_number
 }
 
 /** A move that comes after the one that follows it: its commit gets its run, and the branch stays where it was seen. */
@@ -128,22 +144,15 @@ async function isLate(
   { repo, change }: Trigger,
 ): Promise<boolean> {
   if (!branch?.commit_id || branch.commit_id === change.before) return false
-  return (await movesOf(db, repo, change.ref)).some((move) => move.before === change.commit)
-}
-
-async function movesOf(db: Transaction<Schema>, repo: string, ref: string) {
-  const prefix = `push ${ref} `
-  const rows = await db
+  const next = await db
     .selectFrom('meanings')
-    .select(['meaning', 'run_number'])
+    .select('run_number')
     .where('repo', '=', repo)
-    .where(sql<boolean>`meaning like ${`${prefix.replace(/[\\%_]/g, '\\$&')}%`} escape '\\'`)
-    .orderBy('run_number')
-    .execute()
-  return rows.map((row) => {
-    const [before, after] = row.meaning.slice(prefix.length).split(' ')
-    return { before, after, run: row.run_number }
-  })
+    .where('ref', '=', change.ref)
+    .where('before', '=', change.commit)
+    .limit(1)
+    .executeTakeFirst()
+  return next !== undefined
 }
 
 async function seeBranch(tx: Writing, repo: string, ref: string, commit: string | null): Promise<void> {

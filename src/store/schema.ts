@@ -13,7 +13,15 @@ export interface Schema {
     reason: string | null
   }
   /** What a delivery meant, so that the same news under another id makes no second run. */
-  meanings: { repo: string; meaning: string; run_number: number }
+  meanings: {
+    repo: string
+    meaning: string
+    run_number: number
+    /** Of a move of a branch: which one, from where ('-': it was new) and where to; null otherwise. */
+    ref: string | null
+    before: string | null
+    after: string | null
+  }
   /** The commit a ref was last seen at; null: deleted. */
   branches: { repo: string; ref: string; commit_id: string | null; seen_at: number }
   runs: {
@@ -522,6 +530,25 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
       )
       await sql`create index forge_states_due on forge_states (due_at) where sent_revision < revision`.execute(db)
       await table(db, 'forge_pauses', { repo: 'text', until: 'bigint' }, ['repo'])
+    },
+  },
+  // The moves of one branch were looked for in the texts of all meanings of its repository.
+  '003_moves': {
+    async up(db: Kysely<Schema>): Promise<void> {
+      for (const column of ['ref', 'before', 'after']) {
+        await db.schema.alterTable('meanings').addColumn(column, 'text').execute()
+      }
+      await sql`create index meanings_moves on meanings (repo, ref, after)`.execute(db)
+      for (const { repo, meaning } of await db.selectFrom('meanings').select(['repo', 'meaning']).execute()) {
+        const [kind, ref = null, before = null, after = null] = meaning.split(' ')
+        if (kind !== 'push') continue
+        await db
+          .updateTable('meanings')
+          .set({ ref, before, after })
+          .where('repo', '=', repo)
+          .where('meaning', '=', meaning)
+          .execute()
+      }
     },
   },
 }

@@ -22,6 +22,8 @@ test('a database from before forges were told keeps its runs, and none of the ol
   })
   await sql`insert into runs (number, id, repo, ref, commit_id, trigger, status, try, created_at)
     values (1, 'acme/web#1', 'acme/web', 'r', 'c', ${trigger}, 'succeeded', 1, 0)`.execute(old)
+  await sql`insert into meanings (repo, meaning, run_number) values ('acme/web', 'push r - c', 1)`.execute(old)
+  await sql`insert into branches (repo, ref, commit_id, seen_at) values ('acme/web', 'r', 'c', 0)`.execute(old)
   await old.destroy()
 
   const store = await openStore({ url: `sqlite:${path}` })
@@ -29,6 +31,11 @@ test('a database from before forges were told keeps its runs, and none of the ol
   try {
     expect(await store.runs.byNumber(1)).toMatchObject({ id: 'acme/web#1', status: 'succeeded' })
     expect(await store.reports.changed(9)).toEqual([])
+    const again = await store.deliveries.record(
+      { source: 'git', id: 'again', bodyDigest: 'x', event: 'push' },
+      { kind: 'push', repo: 'acme/web', change: { commit: 'c', ref: 'r', before: 'b' }, requestedBy: 'a' },
+    )
+    expect(again).toMatchObject({ kind: 'duplicate', by: 'meaning', run: { number: 1 } })
   } finally {
     await store.close()
     await rm(dir, { recursive: true })
