@@ -538,7 +538,8 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
       for (const column of ['ref', 'before', 'after']) {
         await db.schema.alterTable('meanings').addColumn(column, 'text').execute()
       }
-      await sql`create index meanings_moves on meanings (repo, ref, after)`.execute(db)
+      for (const end of ['before', 'after'])
+        await sql`create index ${sql.ref(`meanings_${end}`)} on meanings (repo, ref, ${sql.ref(end)})`.execute(db)
       for (const { repo, meaning } of await db.selectFrom('meanings').select(['repo', 'meaning']).execute()) {
         const [kind, ref = null, before = null, after = null] = meaning.split(' ')
         if (kind !== 'push') continue
