@@ -13,14 +13,16 @@ import { createSender } from '../src/report/sender.ts'
 import { openStore } from '../src/store/open-store.ts'
 import { createDispatcher } from '../src/temporal/dispatcher.ts'
 import { createReconciler } from '../src/temporal/reconcile.ts'
+import { BundleDiverges, checkBundle } from './check-bundle.ts'
 import { addressesOf, createMasks, createPorts } from './forge-reports.ts'
 import { everyNow } from './loop.ts'
 import { announceReady, createLog, databaseUrl, onShutdown } from './process.ts'
-import { runWorker } from './run-worker.ts'
+import { bundlePath, installRuntime, runWorker } from './run-worker.ts'
 
 const RECONCILE_EVERY_MS = 10_000
 const SWEEP_EVERY_MS = 15_000
 const NODES_EVERY_MS = 2_000
+const CHECK_AGAIN_MS = 1_000
 const REPORT_EVERY_MS = 500
 /** A node whose worker was silent this long gets no new jobs. */
 const WORKER_SILENT_MS = 15_000
@@ -29,6 +31,7 @@ const ACTIVITY_SLOTS = 200
 /** Workflows, and the activities that need database, forge or a Swarm manager. Runs beside the server. */
 async function main(): Promise<void> {
   const log = createLog('control')
+  installRuntime(log)
   const config = await loadConfig({ file: process.env.PENSTOCK_CONFIG ?? 'penstock.config.yml', env: process.env })
   const signal = onShutdown(log)
   const { address, namespace } = config.temporal
@@ -61,6 +64,22 @@ async function main(): Promise<void> {
     return [...open].some((run) => holder === run || holder.startsWith(`${run}@`) || holder.startsWith(`${run}/`))
   }
 
+  /** Temporal may not be there yet. */
+  async function agreesWithOpenRuns(): Promise<boolean> {
+    while (!signal.aborted) {
+      try {
+        const open = (await store.runs.open()).map((run) => run.id)
+        await checkBundle({ bundle: bundlePath(), dataDir: config.dataDir, client, open, log })
+        return true
+      } catch (err) {
+        if (err instanceof BundleDiverges) throw err
+        log.warn({ err }, 'open runs could not be replayed yet')
+        await new Promise((resolve) => setTimeout(resolve, CHECK_AGAIN_MS))
+      }
+    }
+    return false
+  }
+
   let slots = 0
   async function setJobSlots(nodes: number): Promise<void> {
     // While no node lives, jobs wait; they are not told that there will never be room.
@@ -84,6 +103,7 @@ async function main(): Promise<void> {
   }
 
   await setJobSlots(0)
+  if (!(await agreesWithOpenRuns())) return
 
   const forges = createForges({ mirrors, url: config.server.url, log, clock: Date.now })
   const ports = createPorts(config, forges)

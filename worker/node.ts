@@ -9,7 +9,7 @@ import { createMirrors } from '../src/git/mirrors.ts'
 import { createServerClient } from '../src/internal/client.ts'
 import { everyNow } from './loop.ts'
 import { announceReady, createLog, onShutdown, required } from './process.ts'
-import { runWorker } from './run-worker.ts'
+import { installRuntime, runWorker } from './run-worker.ts'
 
 const ALIVE_EVERY_MS = 3_000
 const SWEEP_EVERY_MS = 15_000
@@ -18,6 +18,7 @@ const ACTIVITY_SLOTS = 200
 /** The worker of one Swarm node: it needs the engine's socket, Temporal, and the server's internal address; no database. */
 async function main(): Promise<void> {
   const log = createLog('node')
+  installRuntime(log)
   const env = process.env
   const token = required('PENSTOCK_WORKER_TOKEN')
   const url = required('PENSTOCK_INTERNAL_URL', 'PENSTOCK_URL').replace(/\/+$/, '')

@@ -19,15 +19,19 @@ export interface WorkerSettings {
   readonly onReady: () => void
 }
 
+/** What Temporal's SDK has to say goes to our log. Once a process, before anything else of the SDK. */
+export function installRuntime(log: Logger): void {
+  Runtime.install({
+    logger: new DefaultLogger('WARN', ({ level, message, meta }) => log.warn({ level, ...meta }, message)),
+  })
+}
+
 /**
  * One Temporal worker until `signal`: then it takes nothing new, tells its activities to hand over, and ends. Waits for
  * Temporal to be there, at the start and after every fatal error.
  */
 export async function runWorker(settings: WorkerSettings): Promise<void> {
   const { log, signal } = settings
-  Runtime.install({
-    logger: new DefaultLogger('WARN', ({ level, message, meta }) => log.warn({ level, ...meta }, message)),
-  })
   while (!signal.aborted) {
     try {
       await workOnce(settings)
@@ -69,7 +73,7 @@ async function workOnce(settings: WorkerSettings): Promise<void> {
   }
 }
 
-function bundlePath(): string {
+export function bundlePath(): string {
   if (!existsSync(BUNDLE)) throw new Error(`the workflow bundle ${BUNDLE} is missing; run npm run build`)
   return BUNDLE
 }
