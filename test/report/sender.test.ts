@@ -133,6 +133,19 @@ test.each([
   expect((second?.at ?? 0) - (first?.at ?? 0)).toBeGreaterThanOrEqual(asked - STEP_MS)
 })
 
+test('what an adapter was asked to wait is waited for, for the whole repository', async () => {
+  const asked: number[] = []
+  const busy = async () => {
+    asked.push(now)
+    throw Object.assign(new Error('asks to wait'), { retryAfterMs: 20_000 })
+  }
+  await desire('pending')
+
+  await pass(22_000, sender({ setStatus: busy }))
+
+  expect(asked).toEqual([START, START + 20_000])
+})
+
 test('what a forge refuses is asked now and then, and given up after a day', async () => {
   forge.fault = answering(422)
   await desire('pending')
