@@ -6,7 +6,7 @@ import { compileMasker } from '../src/logs/masker.ts'
 
 /** What each repository's forge can show; made once a repository, undefined where it shows nothing. */
 export function createPorts(
-  config: Config,
+  config: Pick<Config, 'repositories'>,
   forges: (repository: RepositoryConfig) => Forge,
 ): (repo: string) => ReportPort | undefined {
   const ports = new Map<string, ReportPort | undefined>()
