@@ -1,11 +1,12 @@
 import type { Config, RepositoryConfig } from '../src/config/types.ts'
 import type { ReportPort } from '../src/core/report/types.ts'
+import { createReportPort } from '../src/forge/report-port.ts'
 import type { Forge } from '../src/forge/types.ts'
 import { compileMasker } from '../src/logs/masker.ts'
 
 /** What each repository's forge can show; made once a repository, undefined where it shows nothing. */
 export function createPorts(
-  config: Config,
+  config: Pick<Config, 'repositories'>,
   forges: (repository: RepositoryConfig) => Forge,
 ): (repo: string) => ReportPort | undefined {
   const ports = new Map<string, ReportPort | undefined>()
@@ -13,11 +14,16 @@ export function createPorts(
     const repository = Object.hasOwn(config.repositories, repo) ? config.repositories[repo] : undefined
     if (repository === undefined) return undefined
     if (!ports.has(repo)) {
-      const { statuses } = forges(repository)
-      ports.set(repo, statuses && { setStatus: (status) => statuses.set(status) })
+      const port = createReportPort({ forge: forges(repository), isProduction: (name) => isGated(repository, name) })
+      ports.set(repo, Object.keys(port).length > 0 ? port : undefined)
     }
     return ports.get(repo)
   }
+}
+
+/** What goes to the environment with a gate is released: it is production, whatever its name. */
+function isGated({ environments }: RepositoryConfig, name: string): boolean {
+  return Object.hasOwn(environments, name) && environments[name]?.gate !== undefined
 }
 
 /** Takes the repository's secrets out of what leaves for its forge, as they are taken out of logs. */

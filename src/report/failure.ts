@@ -15,8 +15,13 @@ const LIMIT_WITHOUT_TIME_MS = 60_000
 /** What a broken clock or a hostile answer could ask for. */
 const LONGEST_ASKED_MS = 3_600_000
 
-/** By status and headers of the answer, as octokit's errors carry them; without an answer it may have been taken. */
+/**
+ * By `retryAfterMs`, where the forge's adapter has understood that it is to wait; else by status and headers of the answer,
+ * as octokit's errors carry them. Without an answer it may have been taken.
+ */
 export function readFailure(err: unknown, now: number): Failure {
+  const asked = numberAt(err, 'retryAfterMs')
+  if (asked !== undefined) return { kind: 'limited', waitMs: bounded(asked) }
   const status = numberAt(err, 'status')
   const headers = recordAt(recordAt(err, 'response'), 'headers')
   if (status === undefined || status < 400 || status >= 500 || status === 408) return again(headers, now)

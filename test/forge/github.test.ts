@@ -178,6 +178,29 @@ describe('a GitHub in trouble', () => {
     expect(hub.github.exchanges).toHaveLength(1)
   })
 
+  test('a secondary limit that names no time is one of a minute, and no missing permission', async () => {
+    await start()
+    const commit = await hub.push('master')
+    hub.github.fault({ kind: 'secondary_limit', on: (template) => template.startsWith('POST') })
+    const wanted = { commit, environment: 'staging', key: 'run 1', production: false, description: 'run 1' }
+
+    await expect(hub.forge().deployments?.put(wanted)).rejects.toMatchObject({ retryAfterMs: 60_000 })
+    expect(hub.logged).toEqual([])
+  })
+
+  test('a status is taken once the forge says so, or shows it', async () => {
+    await start()
+    const commit = await hub.push('master')
+    const isNew = (template: string) => template === NEW_STATUS
+    hub.github.fault({ kind: 'wrong_bytes', on: isNew })
+
+    await expect(hub.forge().statuses?.set(status(commit))).rejects.toThrow(ForgeAnswerUnusable)
+
+    hub.github.fault({ kind: 'wrong_bytes', after: true, on: isNew })
+    await hub.forge().statuses?.set(status(commit))
+    expect(hub.github.world.repo(REPO).statuses).toHaveLength(1)
+  })
+
   test('a wish to wait for a second is obeyed on the spot', async () => {
     await start()
     const commit = await hub.push('master')

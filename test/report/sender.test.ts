@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http'
 import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { DesiredState, ReportPort, StatusState } from '../../src/core/report/types.ts'
-import { createGithubClient } from '../../src/forge/github/client.ts'
+import { createGithubForge } from '../../src/forge/github/forge.ts'
 import { createSender, type Sender } from '../../src/report/sender.ts'
 import { openStore } from '../../src/store/open-store.ts'
 import type { Store } from '../../src/store/types.ts'
@@ -95,8 +95,14 @@ test.each([
   ['403 of a secondary limit', answering(403, { 'retry-after': '20' })],
   ['a connection that is cut', (response: ServerResponse) => response.destroy()],
 ])("what GitHub's client throws after %s is understood", async (_, fault) => {
-  const github = createGithubClient({ repo: REPO, api: forge.url, token: 'ghp_token' })
-  const one = sender({ setStatus: (status) => github.setStatus(status) })
+  const github = createGithubForge({
+    ...{ repo: REPO, api: forge.url, url: `${forge.url}/${REPO}.git`, hook: 'http://ci.test/hooks/github' },
+    access: { kind: 'token', token: 'ghp_token' },
+    branches: { candidate: 'master', production: 'production' },
+    log: { warn: () => {} },
+    clock: () => now,
+  })
+  const one = sender({ setStatus: async (status) => github.statuses?.set(status) })
   forge.fault = fault
   await desire('pending')
   await pass(10_000, one)
@@ -125,6 +131,19 @@ test.each([
 
   const [first, second] = forge.requests
   expect((second?.at ?? 0) - (first?.at ?? 0)).toBeGreaterThanOrEqual(asked - STEP_MS)
+})
+
+test('what an adapter was asked to wait is waited for, for the whole repository', async () => {
+  const asked: number[] = []
+  const busy = async () => {
+    asked.push(now)
+    throw Object.assign(new Error('asks to wait'), { retryAfterMs: 20_000 })
+  }
+  await desire('pending')
+
+  await pass(22_000, sender({ setStatus: busy }))
+
+  expect(asked).toEqual([START, START + 20_000])
 })
 
 test('what a forge refuses is asked now and then, and given up after a day', async () => {

@@ -22,6 +22,7 @@ const SIGNED_OFF = 3
 /** The contexts `penstock/run` and `penstock/<stage>`. */
 const CONTEXT = 'penstock'
 const CHECK = 'penstock'
+const COMMENT = 'run'
 const TITLE_CHARACTERS = 200
 const FAILED_TESTS_SHOWN = 20
 /** GitHub takes 65,535 characters; what the text is made of stays far below. */
@@ -143,7 +144,6 @@ function toActions(run: ReportedRun): readonly CheckAction[] {
 }
 
 function toComment(run: ReportedRun, pullRequest: number, whole: View, stages: readonly View[]): CommentReport {
-  const marker = '<!-- penstock -->'
   const attempt = run.try > 1 ? `, try ${run.try}` : ''
   const heading = [
     `${MARKS[whole.state]} **[Run ${run.number}](${run.url})**${attempt} of ${toCode(run.change.commit.slice(0, 12))}: ${toCode(cut(whole.text, TITLE_CHARACTERS))}`,
@@ -156,7 +156,7 @@ function toComment(run: ReportedRun, pullRequest: number, whole: View, stages: r
     failureText(run),
     nextSteps(run, whole),
   )
-  return { pullRequest, marker, body: `${marker}\n${body}` }
+  return { pullRequest, marker: COMMENT, body }
 }
 
 function paragraphs(...parts: readonly (readonly string[])[]): string {

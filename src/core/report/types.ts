@@ -53,9 +53,9 @@ export interface CheckReport {
 /** The one comment of Penstock under a pull request. */
 export interface CommentReport {
   readonly pullRequest: number
-  /** The body's first line, not shown: by it, and its author, the comment is found again. */
+  /** One comment per marker. The forge keeps it in the text, unseen: by it, and its author, the comment is found again. */
   readonly marker: string
-  /** Markdown. */
+  /** Markdown, without the marker. */
   readonly body: string
 }
 
@@ -75,16 +75,17 @@ export interface DeploymentReport {
 /**
  * What a forge shows for us. Each may be absent: the rest is shown all the same. Each call is repeatable, resolves only
  * once the forge's answer says that it has taken the state, and throws otherwise, with the `status` and `response.headers`
- * of the answer if there was one; either within 15 s, and nothing of it is sent later. An adapter that finds its forge to lack a thing says so in the log, once, and resolves.
+ * of the answer if there was one, or with `retryAfterMs` if the forge asks to be left alone; either within 15 s, and nothing of it is sent later. An adapter that finds its forge to lack a thing says so in the log, once, and resolves
+ * with nothing.
  *
  * What a call resolves with is handed to the next one for the same thing as `known`. Without it (the first call, or an
  * answer that was lost) the adapter looks for what is there, by `identity` or `marker`, before it makes another.
  */
 export interface ReportPort {
   readonly setStatus?: (status: StatusReport) => Promise<void>
-  readonly setCheck?: (check: CheckReport, known?: string) => Promise<string>
-  readonly upsertComment?: (comment: CommentReport, known?: string) => Promise<string>
-  readonly setDeployment?: (deployment: DeploymentReport, known?: string) => Promise<string>
+  readonly setCheck?: (check: CheckReport, known?: string) => Promise<string | undefined>
+  readonly upsertComment?: (comment: CommentReport, known?: string) => Promise<string | undefined>
+  readonly setDeployment?: (deployment: DeploymentReport, known?: string) => Promise<string | undefined>
 }
 
 /**

@@ -10,13 +10,15 @@ export type Fault = {
   readonly after?: boolean
 } & (
   | { readonly kind: 'status'; readonly status: number }
-  /** 429, or 403 with the wording of a secondary limit, both with `retry-after`. */
+  /** 429, or 403 with the wording of a secondary limit; `retry-after` says for how long, if it is said. */
   | { readonly kind: 'too_many'; readonly retryAfter: number }
-  | { readonly kind: 'secondary_limit'; readonly retryAfter: number }
+  | { readonly kind: 'secondary_limit'; readonly retryAfter?: number }
   | { readonly kind: 'slow'; readonly ms: number }
   | { readonly kind: 'cut' }
   | { readonly kind: 'wrong_bytes' }
 )
+
+const DOCS = 'https://docs.github.com/rest'
 
 export function createFaults() {
   let pending: { readonly fault: Fault; left: number }[] = []
@@ -46,12 +48,14 @@ export async function strike(fault: Fault, response: ServerResponse): Promise<bo
   }
   switch (fault.kind) {
     case 'status':
-      return answer(fault.status, { message: 'Server Error', documentation_url: 'https://docs.github.com/rest' })
+      return answer(fault.status, { message: 'Server Error', documentation_url: DOCS })
     case 'too_many':
       return answer(429, { message: 'Too many requests' }, { 'retry-after': String(fault.retryAfter) })
     case 'secondary_limit': {
       const message = 'You have exceeded a secondary rate limit. Please wait a few minutes before you try again.'
-      return answer(403, { message }, { 'retry-after': String(fault.retryAfter) })
+      const documentation_url = `${DOCS}/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits`
+      const after = fault.retryAfter === undefined ? {} : { 'retry-after': String(fault.retryAfter) }
+      return answer(403, { message, documentation_url }, after)
     }
     case 'slow':
       await sleep(fault.ms)

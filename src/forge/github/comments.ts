@@ -38,7 +38,9 @@ export function createComments({ octokit, at, login }: Connection): Comments {
         const made = await octokit.rest.issues.createComment({ ...at, issue_number: pullRequest, body })
         return { id: String(read(IssueComment, made).id) }
       }
-      if (known.body !== body) await octokit.rest.issues.updateComment({ ...at, comment_id: known.id, body })
+      if (known.body !== body) {
+        read(IssueComment, await octokit.rest.issues.updateComment({ ...at, comment_id: known.id, body }))
+      }
       return { id: String(known.id) }
     },
     async add(pullRequest, text) {

@@ -155,7 +155,14 @@ function waitOf(err: unknown): number | undefined {
     const reset = Number(headers['x-ratelimit-reset'])
     return Number.isFinite(reset) ? Math.max(1000, reset * 1000 - Date.now()) : DEFAULT_WAIT_MS
   }
-  return isStatus(err, 429) ? DEFAULT_WAIT_MS : undefined
+  return isStatus(err, 429) || isSecondaryLimit(err) ? DEFAULT_WAIT_MS : undefined
+}
+
+/** One that names no time: GitHub gives it no code, only the link to its documentation tells it from a missing permission. */
+function isSecondaryLimit(err: unknown): boolean {
+  const response = err instanceof Error && 'response' in err ? err.response : undefined
+  const data = (response as { data?: { documentation_url?: unknown } } | undefined)?.data
+  return /rate-limit/.test(String(data?.documentation_url ?? ''))
 }
 
 /** Asked again after a while; a failure is not kept. */

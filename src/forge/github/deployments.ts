@@ -63,7 +63,7 @@ export function createDeployments({ octokit, at }: Connection, lacks: Lacks): De
     async setState(id, { state, description, logUrl, url }) {
       const stands = await newest(id)
       if (stands?.state === state && (stands.description ?? '') === cut(description)) return
-      await octokit.rest.repos.createDeploymentStatus({
+      const answer = await octokit.rest.repos.createDeploymentStatus({
         ...at,
         deployment_id: Number(id),
         state,
@@ -71,6 +71,7 @@ export function createDeployments({ octokit, at }: Connection, lacks: Lacks): De
         ...(logUrl === undefined ? {} : { log_url: logUrl }),
         ...(url === undefined ? {} : { environment_url: url }),
       })
+      read(State, answer)
     },
     async stateOf(id) {
       try {

@@ -1,10 +1,9 @@
 import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { Ajv, type ValidateFunction } from 'ajv'
 import addFormats from 'ajv-formats'
 import type { Exchange } from '../../../src/embedded/fake-github/server.ts'
 
-/** GitHub's own description of its API: what a request may hold and an answer must hold. */
+/** GitHub's own description of its API, as `prune.mjs` cuts it: what a request may hold and an answer must hold. */
 
 interface Parameter {
   readonly $ref?: string
@@ -27,7 +26,7 @@ interface Operation {
 
 type Json = Record<string, unknown>
 
-const file = createRequire(import.meta.url).resolve('@octokit/openapi/generated/api.github.com.json')
+const file = new URL('api.github.com.json', import.meta.url)
 const description = JSON.parse(readFileSync(file, 'utf8')) as {
   readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>
   readonly 'x-webhooks': Readonly<Record<string, { readonly post: Operation }>>
