@@ -1,6 +1,10 @@
 import type { CheckReport, CheckState, DeploymentReport, ReportPort } from '../core/report/types.ts'
 import { unreachable } from '../core/unreachable.ts'
-import type { Check, DeploymentState, Forge, Put } from './types.ts'
+import { within } from './deadline.ts'
+import type { Check, DeploymentState, Deployments, Forge, Put } from './types.ts'
+
+/** As the port promises: whoever sends waits a little longer, and then sends what is newer. */
+const ANSWER_MS = 15_000
 
 /** What a forge has to show runs with, as the reporter and the sender ask for it; what it lacks is absent. */
 export function createReportPort({
@@ -11,24 +15,30 @@ export function createReportPort({
   readonly isProduction: (environment: string) => boolean
 }): ReportPort {
   return {
-    ...(statuses && { setStatus: (status) => statuses.set(status) }),
-    ...(checks && { setCheck: async (check) => idOf(await checks.put(toCheck(check))) }),
+    ...(statuses && { setStatus: (status) => within(ANSWER_MS, () => statuses.set(status)) }),
+    ...(checks && { setCheck: (check) => within(ANSWER_MS, async () => idOf(await checks.put(toCheck(check)))) }),
     ...(comments && {
-      upsertComment: async ({ pullRequest, marker, body }) => (await comments.upsert(pullRequest, marker, body)).id,
+      upsertComment: ({ pullRequest, marker, body }) =>
+        within(ANSWER_MS, async () => (await comments.upsert(pullRequest, marker, body)).id),
     }),
     ...(deployments && {
-      async setDeployment(report) {
-        const { commit, environment, identity, description, url, address } = report
-        // Made once, and its description stays: what happens is told by its states.
-        const made = { commit, environment, key: identity, description: identity }
-        const id = idOf(await deployments.put({ ...made, production: isProduction(environment) }))
-        if (id === undefined) return undefined
-        const state = { state: toDeploymentState(report.state), description, logUrl: url }
-        await deployments.setState(id, address === undefined ? state : { ...state, url: address })
-        return id
-      },
+      setDeployment: (report) => within(ANSWER_MS, () => deploy(deployments, report, isProduction)),
     }),
   }
+}
+
+async function deploy(
+  deployments: Deployments,
+  { commit, environment, identity, description, url, address, state }: DeploymentReport,
+  isProduction: (environment: string) => boolean,
+): Promise<string | undefined> {
+  // Made once, and its description stays: what happens is told by its states.
+  const made = { commit, environment, key: identity, description: identity, production: isProduction(environment) }
+  const id = idOf(await deployments.put(made))
+  if (id === undefined) return undefined
+  const now = { state: toDeploymentState(state), description, logUrl: url }
+  await deployments.setState(id, address === undefined ? now : { ...now, url: address })
+  return id
 }
 
 /** What is not to be had counts as taken: the adapter has said so, and asks again later. */

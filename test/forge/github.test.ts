@@ -3,6 +3,7 @@ import type { AddressInfo } from 'node:net'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { Fault } from '../../src/embedded/fake-github/faults.ts'
 import type { FakeGithubOptions } from '../../src/embedded/fake-github/server.ts'
+import { within } from '../../src/forge/deadline.ts'
 import { createGithubForge } from '../../src/forge/github/forge.ts'
 import { ForgeAnswerUnusable, ForgeBusy } from '../../src/forge/types.ts'
 import { createMirrors } from '../../src/git/mirrors.ts'
@@ -160,6 +161,16 @@ describe('a GitHub in trouble', () => {
     expect(hub.github.exchanges.filter((one) => one.method === 'POST')).toHaveLength(1)
   })
 
+  test('a question is asked a second time after a change, too', async () => {
+    await start()
+    const commit = await hub.push('master')
+    const forge = hub.forge()
+    await forge.statuses?.set(status(commit))
+    hub.github.fault({ kind: 'status', status: 502, on: (template) => template === GET_REF })
+
+    expect(await forge.branchTip('master')).toBe(commit)
+  })
+
   test.each<[string, Fault]>([
     ['429', { kind: 'too_many', retryAfter: 40 }],
     ['a secondary limit', { kind: 'secondary_limit', retryAfter: 40 }],
@@ -199,6 +210,20 @@ describe('a GitHub in trouble', () => {
     hub.github.fault({ kind: 'wrong_bytes', after: true, on: isNew })
     await hub.forge().statuses?.set(status(commit))
     expect(hub.github.world.repo(REPO).statuses).toHaveLength(1)
+  })
+
+  test('what has taken too long is not gone on with: nothing of it is sent later', async () => {
+    await start()
+    const forge = hub.forge()
+    const commit = await hub.push('master')
+    const wanted = { commit, environment: 'staging', key: 'run 1', production: false, description: 'run 1' }
+    hub.github.fault({ kind: 'slow', ms: 300, on: (template) => template.startsWith('GET') })
+
+    await expect(within(200, async () => forge.deployments?.put(wanted))).rejects.toThrow()
+    await forge.branchTip('master')
+    expect(hub.github.world.repo(REPO).deployments).toEqual([])
+
+    expect(await within(10_000, async () => forge.deployments?.put(wanted))).toMatchObject({ kind: 'put' })
   })
 
   test('a wish to wait for a second is obeyed on the spot', async () => {

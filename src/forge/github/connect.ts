@@ -4,6 +4,7 @@ import { retry } from '@octokit/plugin-retry'
 import { throttling } from '@octokit/plugin-throttling'
 import { Octokit } from '@octokit/rest'
 import { z } from 'zod'
+import { deadline } from '../deadline.ts'
 import { ForgeBusy } from '../types.ts'
 import { headersOf, isStatus, read } from './answers.ts'
 import { answerFromBefore } from './conditional.ts'
@@ -110,13 +111,22 @@ const AppItself = z.object({ slug: z.string().min(1) })
 
 /** Another host would get the token: a redirect is an error. */
 function fetchHere(url: string, init: RequestInit): Promise<Response> {
-  return fetch(url, { ...init, redirect: 'error', signal: AbortSignal.timeout(REQUEST_MS) })
+  const late = AbortSignal.timeout(REQUEST_MS)
+  const signal = init.signal ? AbortSignal.any([late, init.signal]) : late
+  return fetch(url, { ...init, redirect: 'error', signal })
 }
 
 function prepared(octokit: Octokit): Octokit {
   octokit.hook.before('request', (options) => {
-    // What changes something is repeated by those who first look whether it was done.
-    if (options.method !== 'GET') options.request.retries = 0
+    // Here, because the request itself is begun by whoever makes room in the client's queue.
+    const signal = deadline()
+    // A copy: what is set in the object that is here is set for all later requests, too.
+    options.request = {
+      ...options.request,
+      // What changes something is repeated by those who first look whether it was done.
+      ...(options.method === 'GET' ? {} : { retries: 0 }),
+      ...(signal === undefined ? {} : { signal }),
+    }
   })
   answerFromBefore(octokit)
   octokit.hook.error('request', (err) => {
