@@ -265,31 +265,34 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
       await server.events(run, [ends(index, verdict, end?.exitCode)])
       ended.set(index, verdict)
     }
-    /** Logs of several steps move at once; what is told of them, in one call, stays in the order of the steps. */
+    /** Logs of several steps move at once; what is told of them, in one call each, stays in the order of the steps. */
     async function takeSome(steps: readonly StepState[], isSettled: (step: StepState) => boolean): Promise<void> {
-      const news: EventAppend[] = []
-      const verdicts = new Map<number, Verdict>()
-      const finishing: Promise<unknown>[] = []
-      const pumping: Promise<unknown>[] = []
+      const fresh = steps.filter(({ index }) => !started.has(index))
+      // First: the proof of a log belongs to a step that is known to have begun.
+      if (fresh.length > 0)
+        await server.events(
+          run,
+          fresh.map(({ index }) => begins(index)),
+        )
+      for (const { index } of fresh) started.add(index)
+
+      const over: { readonly index: number; readonly end: StepEnd }[] = []
+      const moving: Promise<unknown>[] = []
       for (const step of steps) {
         const { index, end } = step
-        if (!started.has(index)) news.push(begins(index))
-        if (!end) pumping.push(pumpOf(index).pump())
+        if (!end) moving.push(pumpOf(index).pump())
         // Stopped by a signal: whose doing its exit code is, the end of the container tells.
-        else if (isSettled(step)) {
-          const verdict = verdictOf(end)
-          finishing.push(pumpOf(index).finish(end))
-          verdicts.set(index, verdict)
-          news.push(ends(index, verdict, end.exitCode))
-        }
+        else if (isSettled(step)) over.push({ index, end })
       }
-      // An end is told when its log is stored; the beginning of a step that runs does not wait for its output.
-      const told = allOf(finishing).then(async () => {
-        if (news.length > 0) await server.events(run, news)
-        for (const { index } of steps) started.add(index)
-        for (const [index, verdict] of verdicts) ended.set(index, verdict)
+      const told = allOf(over.map(({ index, end }) => pumpOf(index).finish(end))).then(async () => {
+        if (over.length === 0) return
+        await server.events(
+          run,
+          over.map(({ index, end }) => ends(index, verdictOf(end), end.exitCode)),
+        )
+        for (const { index, end } of over) ended.set(index, verdictOf(end))
       })
-      await allOf([told, ...pumping])
+      await allOf([told, ...moving])
     }
 
     const follower: Follower = {

@@ -72,7 +72,7 @@ export function createRuns(database: Database): Runs {
           .where('attempt', '=', log.attempt)
         const known = await step.executeTakeFirst()
         if (known?.log && fromJson<LogProof>(known.log).kind === 'complete') return
-        await db
+        const { numUpdatedRows } = await db
           .updateTable('attempts')
           .set({ log: JSON.stringify(proof) })
           .where('run', '=', log.run)
@@ -80,7 +80,9 @@ export function createRuns(database: Database): Runs {
           .where('job', '=', log.job)
           .where('step', '=', log.step)
           .where('attempt', '=', log.attempt)
-          .execute()
+          .executeTakeFirstOrThrow()
+        if (numUpdatedRows === 0n)
+          throw new Error(`step ${log.step} of ${log.run}/${log.stage}/${log.job} has not begun`)
       }),
 
     setStatus: (id, status, detail) =>

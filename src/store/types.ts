@@ -130,7 +130,7 @@ export interface Runs {
   /** Runs that the database holds open (queued, running, waiting): for the reconciler and the sweep. */
   open(): Promise<readonly RunRow[]>
   setPlan(id: string, plan: Plan): Promise<void>
-  /** What was proven about a step's log. The first `complete` stands. */
+  /** What was proven about a step's log. The first `complete` stands. Throws for a step that has not begun. */
   recordLog(log: LogKey, proof: LogProof): Promise<void>
   /** Changes nothing once the run has ended: only `retry` opens it again. */
   setStatus(

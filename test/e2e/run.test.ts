@@ -73,6 +73,8 @@ describe('a run', () => {
     const run = await system.ended(number)
 
     expect(run).toMatchObject({ status: 'succeeded' })
+    const steps = run.attempts.filter((row) => row.step !== undefined)
+    expect(steps).toMatchObject([{ log: { kind: 'complete' } }])
     expect(await system.log(number, 'test')).toContain(`hello feature\n`)
     expect(await system.log(number, 'test')).toContain(`run ${number}\n`)
   }, 90_000)

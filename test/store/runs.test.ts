@@ -336,7 +336,9 @@ await onEveryDatabase((lab) => {
     await newRun(store)
     await store.events.append(RUN, '1', [{ type: 'step.started.v1', ...job, step: 0, name: 'a' }])
     const log = { run: RUN, ...job, step: 0 }
+    const early = store.runs.recordLog({ ...log, step: 1 }, { kind: 'complete', bytes: 2, lines: 1 })
 
+    await expect(early).rejects.toThrow('has not begun')
     await store.runs.recordLog(log, { kind: 'gap', storedBytes: 1, reason: 'disk full' })
     await store.runs.recordLog(log, { kind: 'complete', bytes: 2, lines: 1 })
     await store.runs.recordLog(log, { kind: 'gap', storedBytes: 1, reason: 'late' })
