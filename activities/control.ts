@@ -23,7 +23,7 @@ import { PENSTOCK, supersededReason } from '../src/core/superseded.ts'
 import type { SwarmDeployer } from '../src/deploy/swarm.ts'
 import { type Cluster, EngineRefused, type Placement } from '../src/engine/types.ts'
 import type { Forge } from '../src/forge/types.ts'
-import { type Mirrors, NotAFile } from '../src/git/mirrors.ts'
+import { type Mirrors, NoSuchCommit, NotAFile } from '../src/git/mirrors.ts'
 import { compilePlan } from '../src/plan/compile.ts'
 import { type Diagnostic, formatDiagnostic } from '../src/spec/diagnostic.ts'
 import { parseSpec, specDigest } from '../src/spec/parse.ts'
@@ -49,6 +49,8 @@ const PLACEMENT_LOOK_MS = 2_000
 const FIRST_PLACEMENT_POLL_MS = 20
 const LONGEST_PLACEMENT_POLL_MS = 200
 const DIAGNOSTICS_SHOWN = 20
+/** A forge may tell of a commit before it can be fetched. With the pauses between the tries this is about 15 s. */
+const COMMIT_TRIES = 6
 
 /** The activities of the control queue: they decide by core, and act through store, cluster, git. */
 export function createControlActivities(deps: ControlDeps): ControlActivities {
@@ -80,6 +82,7 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     const repository = repositoryOf(detail.repo)
     if (!repository) return refuse('errored', `repository ${detail.repo} is no longer in the operator's file`)
     const planned = detail.plan ?? (await makePlan(repository, detail))
+    if ('missing' in planned) return refuse('errored', planned.missing)
     if ('refused' in planned) return refuse('failed', planned.refused)
     let { progress } = detail
     if (branchRole(change.ref, repository.branches) === 'production' && !change.pullRequest) {
@@ -106,9 +109,14 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
   async function makePlan(
     repository: RepositoryConfig,
     detail: RunDetail,
-  ): Promise<Plan | { readonly refused: string }> {
+  ): Promise<Plan | { readonly refused: string } | { readonly missing: string }> {
     const { commit } = detail.change
-    await beating(async () => mirrors.ensure(repository.name, await deps.forges(repository).source(), commit))
+    try {
+      await beating(async () => mirrors.ensure(repository.name, await deps.forges(repository).source(), commit))
+    } catch (err) {
+      if (!(err instanceof NoSuchCommit) || Context.current().info.attempt < COMMIT_TRIES) throw err
+      return { missing: `${err.message}: it may have been rewritten away; push again` }
+    }
     let bytes: Buffer
     try {
       bytes = await mirrors.readFile(repository.name, commit, SPEC_FILE)

@@ -45,6 +45,8 @@ const CHANGE_WAIT_MS = 250
 const STEPS_AT_ONCE = 8
 /** From SIGTERM to SIGKILL for canceled and timed-out steps. */
 const GRACE_SECONDS = 10
+/** Time limits are kept inside the container; a step that stops what keeps them there is ended from here, this much later. */
+const OVERDUE_MS = (GRACE_SECONDS + 10) * 1000
 const DELIVERED_LIMITS = { files: 100, bytes: 100 * 1024 * 1024 } as const
 const REPORT_LIMITS = { files: 100, bytes: 20 * 1024 * 1024 } as const
 
@@ -67,6 +69,8 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
       return await follow(input, follower, context)
     } catch (err) {
       if (context.cancellationSignal.aborted) return await interrupted(input, context, err)
+      const tampered = tamperingIn(err)
+      if (tampered !== undefined) return await endTampered(input, tampered)
       if (err instanceof EngineRefused || err instanceof ServerRefused) {
         throw ApplicationFailure.nonRetryable(err.message, 'errored')
       }
@@ -120,6 +124,7 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
     const { key, segment } = input
     const signal = context.cancellationSignal
     let looked = performance.now()
+    const overdue = input.timeoutSeconds > 0 ? looked + input.timeoutSeconds * 1000 + OVERDUE_MS : Infinity
     for (;;) {
       if (signal.aborted) throw new CancelledFailure('interrupted')
       const state = await engine.observe(key, segment)
@@ -135,6 +140,13 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
         if (end) {
           await follower.take(await engine.observe(key, segment))
           return finish(input, follower, end)
+        }
+        // Taken for ended when its gate was to be opened, and it lives: nothing of it has run.
+        if (state.gate !== 'open') return { kind: 'not_started' }
+        if (looked > overdue) {
+          await engine.stop(key, segment, 0)
+          await follower.take(await engine.observe(key, segment))
+          return finish(input, follower, { kind: 'overdue' })
         }
       }
       await engine.waitForChange(key, segment, CHANGE_WAIT_MS, signal)
@@ -153,7 +165,7 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
   async function finish(
     input: SegmentInput,
     follower: Follower,
-    end: ContainerEnd | undefined,
+    end: ContainerEnd | { readonly kind: 'overdue' } | undefined,
   ): Promise<SegmentResult> {
     const verdict = await follower.close(end)
     // The steps are through, and nobody waits for this; a kill by the memory limit that they survived shows only on the
@@ -196,6 +208,20 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
     }
   }
 
+  /** Nothing that the container says of itself counts any more, so it is not waited for. */
+  async function endTampered(input: SegmentInput, why: string): Promise<SegmentResult> {
+    const { key, segment } = input
+    await engine.stop(key, segment, 0)
+    const follower = createFollower(input, await server.secrets(key), false)
+    follower.tampered = why
+    try {
+      await follower.take(await engine.observe(key, segment))
+    } catch (err) {
+      if (tamperingIn(err) === undefined) throw err
+    }
+    return { kind: 'ended', lost: false, ...withoutLost(await follower.close(undefined)) }
+  }
+
   /** Canceled by a person: the steps get SIGTERM and a grace. Shut down: the container is left to the next worker. */
   async function interrupted(input: SegmentInput, context: Context, err: unknown): Promise<SegmentResult> {
     if (!context.cancellationDetails?.cancelRequested)
@@ -214,7 +240,7 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
     /** Moves new log bytes, tells of steps that began or ended. */
     take(state: SegmentState): Promise<void>
     /** Closes what is still open and gives the verdict over the segment. */
-    close(end: ContainerEnd | { readonly kind: 'canceled' } | undefined): Promise<Verdict>
+    close(end: ContainerEnd | EndedByUs | undefined): Promise<Verdict>
   }
 
   function createFollower(
@@ -406,8 +432,15 @@ function verdictOf(end: StepEnd): { readonly outcome: Outcome; readonly reason?:
   return { outcome: 'succeeded' }
 }
 
-function whyEnded(end: ContainerEnd | { readonly kind: 'canceled' } | undefined, memoryLimit: number) {
+type EndedByUs = { readonly kind: 'canceled' | 'overdue' }
+
+function whyEnded(end: ContainerEnd | EndedByUs | undefined, memoryLimit: number) {
   switch (end?.kind) {
+    case 'overdue':
+      return {
+        outcome: 'failed',
+        reason: 'it ran into its time limit, and what should have ended it there did not',
+      } as const
     case undefined:
       return { outcome: 'errored', reason: 'the container ended and nothing tells how', lost: true } as const
     case 'canceled':
@@ -424,6 +457,12 @@ function whyEnded(end: ContainerEnd | { readonly kind: 'canceled' } | undefined,
         reason: `the container ended with exit code ${end.code} in the middle of a step`,
       } as const
   }
+}
+
+/** By name, through whatever reported it: the job removed or replaced files that its records stand in. */
+function tamperingIn(err: unknown): string | undefined {
+  if (!(err instanceof Error)) return undefined
+  return err.name === 'Tampered' ? err.message : tamperingIn(err.cause)
 }
 
 /** When all have ended, also where one failed: then with its reason. */

@@ -8,6 +8,7 @@ import { branchName } from './core/change.ts'
 import { createForges } from './forge/index.ts'
 import { createMirrors, type Mirrors } from './git/mirrors.ts'
 import { serveGit } from './git/serve.ts'
+import { createTextMasker } from './logs/masker.ts'
 import { createLogStore } from './logs/store.ts'
 import { parseJUnit } from './results/junit.ts'
 import { openStore } from './store/open-store.ts'
@@ -36,6 +37,7 @@ async function main(): Promise<void> {
       return repository && forges(repository).branchTip(branchName(ref))
     },
     forges,
+    textMasker: createTextMasker,
     parseJunit: (bytes) => parseJUnit(bytes).cases,
     mount: (express) => mountGit(express, mirrors),
   })

@@ -232,7 +232,18 @@ function checkQuery(route: Route, query: URLSearchParams): void {
 /** Forms of a path that one reader takes for another path than the next. */
 function isOddPath(url: string): boolean {
   const path = url.split('?')[0] ?? ''
-  return /\/\/|[;\\]|%00|%5c|(?:^|\/)(?:\.|%2e){1,2}(?:\/|$)/i.test(path)
+  return /\/\/|[;\\]|%00|%5c|(?:^|\/)(?:\.|%2e){1,2}(?:\/|$)/i.test(path) || !isDecodable(path)
+}
+
+/** The router throws at what is not, and its own page tells a stranger where we are installed. */
+function isDecodable(path: string): boolean {
+  try {
+    decodeURIComponent(path)
+    return true
+  } catch (err) {
+    if (err instanceof URIError) return false
+    throw err
+  }
 }
 
 const HEADERS_MS = 10_000

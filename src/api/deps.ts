@@ -17,6 +17,10 @@ export interface ApiDeps {
   /** The commit that a branch (`refs/heads/…`) has at its source now; undefined: no such branch. */
   readonly headOf: (repo: string, ref: string) => Promise<string | undefined>
   readonly forges: (repository: RepositoryConfig) => Forge
+  /** Replaces these secrets, as in a log, in texts that a job wrote. */
+  readonly textMasker: (
+    secrets: readonly { readonly name: string; readonly value: string }[],
+  ) => (text: string) => string
   /** Reads a JUnit file. Throws an error with a message for the user if it is none. */
   readonly parseJunit: (bytes: Buffer) => readonly TestCase[]
   /** A node's worker said that it lives, after that is recorded: for the label by which jobs choose nodes. */

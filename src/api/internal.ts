@@ -68,11 +68,7 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
       query: JOB_QUERY,
       async handle({ query }) {
         const job = jobKey(query)
-        const run = await runOf(job.run)
-        const values = namesOfSecrets(run, job).flatMap((name) => {
-          const secret = config.repositories[run.repo]?.secrets[name]
-          return secret === undefined ? [] : [{ name, value: secret.reveal() }]
-        })
+        const values = secretsOf(await runOf(job.run), job)
         // Keyed, because the version is stored beside logs and must not help to guess a value.
         const digest = createHmac('sha256', config.workerToken?.reveal() ?? '')
         for (const { name, value } of values) digest.update(`${name.length}:${name}${value.length}:${value}`)
@@ -166,9 +162,11 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
       body: { kind: 'bytes', max: MAX_JUNIT },
       async handle({ query, bytes }) {
         const job = jobKey(query)
-        await runOf(job.run)
+        const run = await runOf(job.run)
         text(query, 'file')
-        const cases = deps.parseJunit(bytes)
+        // Read first: in the file itself a value may be written with entities.
+        const plain = deps.textMasker(secretsOf(run, job))
+        const cases = deps.parseJunit(bytes).map((one) => masked(one, plain))
         // A job may have several files: what another one said stays, what this one says again is replaced.
         const names = new Set(cases.map(caseName))
         const others = (await store.results.ofRun(job.run)).filter(
@@ -208,6 +206,13 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
     known.add(id)
   }
 
+  function secretsOf(run: RunDetail, job: JobKey) {
+    return namesOfSecrets(run, job).flatMap((name) => {
+      const secret = config.repositories[run.repo]?.secrets[name]
+      return secret === undefined ? [] : [{ name, value: secret.reveal() }]
+    })
+  }
+
   async function runOf(id: string): Promise<RunDetail> {
     const number = wholeNumber(id.slice(id.lastIndexOf('#') + 1))
     const run = number === undefined ? undefined : await store.runs.byNumber(number)
@@ -225,6 +230,19 @@ function namesOfSecrets(run: RunDetail, key: JobKey): readonly string[] {
   const job = stage && stageJobs(stage).find((one) => one.name === key.job)
   if (job === undefined) throw notFound()
   return [...new Set(job.secrets.map((secret) => secret.name))].sort()
+}
+
+/** Everything that the job wrote there, and that people and forges are shown. */
+function masked(one: TestCase, plain: (text: string) => string): TestCase {
+  const { className, file, message } = one
+  return {
+    ...one,
+    suite: plain(one.suite),
+    name: plain(one.name),
+    ...(className === undefined ? {} : { className: plain(className) }),
+    ...(file === undefined ? {} : { file: plain(file) }),
+    ...(message === undefined ? {} : { message: plain(message) }),
+  }
 }
 
 function caseName({ suite, className, name, file }: TestCase): string {

@@ -15,11 +15,16 @@ export class NotAFile extends Error {
   override readonly name = 'NotAFile'
 }
 
+/** The source answered, and does not have the commit: it was rewritten away, or has not come to this copy of it yet. */
+export class NoSuchCommit extends Error {
+  override readonly name = 'NoSuchCommit'
+}
+
 /** A bare mirror per repository as cache. Every call may be repeated; two calls for one repository do not disturb. */
 export interface Mirrors {
   /** Where the mirror is or will be. */
   pathOf(repo: string): string
-  /** The mirror's directory with this commit in it; fetched only if it is not there yet. */
+  /** The mirror's directory with this commit in it; fetched only if it is not there yet. Throws `NoSuchCommit`. */
   ensure(repo: string, source: Source, commit: string): Promise<string>
   /** Bytes of a regular file at a commit. Throws `NotAFile`. */
   readFile(repo: string, commit: string, path: string): Promise<Buffer>
@@ -87,6 +92,7 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
     } catch {
       // Servers that do not serve unadvertised commits: take all branches, then look.
       await fetch(['+refs/heads/*:refs/heads/*'])
+      if (!(await isCommit(path, commit))) throw new NoSuchCommit(`${repo} has no commit ${commit}`)
       await git(['update-ref', `refs/penstock/${commit}`, commit], { dir: path })
     }
     return path
@@ -130,7 +136,10 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
           ...(source.auth ? { auth: source.auth } : {}),
         })
       ).toString()
-      return /^([0-9a-f]{40,64})\t/.exec(text)?.[1]
+      // git takes the name for the end of one: `x/refs/heads/production` is another branch, and is listed, too.
+      const ref = `refs/heads/${branch}`
+      const line = text.split('\n').find((one) => one.split('\t')[1] === ref)
+      return line?.split('\t')[0]
     },
     async fastForward(repo, source, branch, commit) {
       const dir = await mirrors.ensure(repo, source, commit)
@@ -182,6 +191,11 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
       if (err instanceof Error && 'code' in err && err.code === 'ENOENT') return false
       throw err
     }
+  }
+
+  async function isCommit(path: string, commit: string): Promise<boolean> {
+    const answer = await git(['cat-file', '--batch-check'], { dir: path, input: `${commit}\n` })
+    return answer.toString().startsWith(`${commit} commit `)
   }
 
   async function isAncestor(path: string, ancestor: string, of: string): Promise<boolean> {

@@ -32,6 +32,15 @@ export function createMasker(secrets: readonly SecretValue[], rawStart = 0): Mas
   return compileMasker(secrets)(rawStart)
 }
 
+/** For texts that come whole. */
+export function createTextMasker(secrets: readonly SecretValue[]): (text: string) => string {
+  const masker = compileMasker(secrets)
+  return (text) => {
+    const stream = masker()
+    return Buffer.concat([stream.push(Buffer.from(text)).out, stream.flush().out]).toString()
+  }
+}
+
 function passThrough(rawStart = 0): Masker {
   let rawEnd = rawStart
   return {

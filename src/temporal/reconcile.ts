@@ -49,8 +49,13 @@ export function createReconciler(deps: {
     closedSince.set(run.id, since)
     if (clock() - since < CLOSED_GRACE_MS) return
     closedSince.delete(run.id)
-    const outcome = status === 'TERMINATED' || status === 'CANCELLED' || status === 'CANCELED' ? 'canceled' : 'errored'
-    const reason = `its workflow is ${status.toLowerCase()} in Temporal`
+    const isCanceled = status === 'TERMINATED' || status === 'CANCELLED' || status === 'CANCELED'
+    const cancel = (await store.runs.get(run.repo, run.number))?.cancel
+    const outcome = isCanceled ? 'canceled' : 'errored'
+    const reason =
+      isCanceled && cancel
+        ? `canceled by ${cancel.by}: ${cancel.reason}`
+        : `its workflow is ${status.toLowerCase()} in Temporal`
     log.warn({ run: run.id, status }, 'a run was closed in Temporal only; it is closed here, too')
     await store.events.append(run.id, `try/${run.try}/finished`, [
       { type: 'run.finished.v1', try: run.try, outcome, reason },

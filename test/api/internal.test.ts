@@ -78,6 +78,20 @@ describe('a node’s worker', () => {
     expect((await server.store.results.ofRun(run.id)).map((one) => one.name).sort()).toEqual(['a', 'b'])
   })
 
+  test('stores no secret of the job that its JUnit file repeats, however XML writes it', async () => {
+    const { run, job } = await started()
+    const entities = [...NPM_TOKEN].map((one) => `&#${one.charCodeAt(0)};`).join('')
+    const failure = `<failure message="got ${entities}"></failure>`
+
+    await client.junit(
+      job,
+      'a.xml',
+      Buffer.from(`<testsuite><testcase name="x ${NPM_TOKEN}">${failure}</testcase></testsuite>`),
+    )
+
+    expect(await server.store.results.ofRun(run.id)).toMatchObject([{ name: 'x ***', message: 'got ***' }])
+  })
+
   test('is told when it no longer holds its leases', async () => {
     const { job } = await started()
 

@@ -224,3 +224,10 @@ test('the worker’s token is compared whole', async () => {
     expect(response.status).toBe(401)
   }
 })
+
+test('a path that cannot be decoded is refused without a word about the installation', async () => {
+  const response = await fetch(`${server.url}/hooks/git/%zz/x`, { method: 'POST' })
+
+  expect(response.status).toBe(400)
+  expect(await response.json()).toMatchObject({ detail: expect.stringContaining('written plainly') })
+})

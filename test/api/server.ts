@@ -11,6 +11,7 @@ import { loadConfig } from '../../src/config/load.ts'
 import type { Config } from '../../src/config/types.ts'
 import type { Job, Plan } from '../../src/core/plan.ts'
 import type { Forge } from '../../src/forge/types.ts'
+import { createTextMasker } from '../../src/logs/masker.ts'
 import { createLogStore, type LogStore } from '../../src/logs/store.ts'
 import { parseJUnit } from '../../src/results/junit.ts'
 import { openStore } from '../../src/store/open-store.ts'
@@ -129,6 +130,7 @@ export async function startServer(): Promise<Running> {
     clock,
     headOf: async (_repo, ref) => (ref === 'refs/heads/master' ? COMMIT : undefined),
     forges: ({ name }) => forges.get(name) ?? PLAIN_FORGE,
+    textMasker: createTextMasker,
     parseJunit: (bytes) => parseJUnit(bytes).cases,
   }
   const server: Server = createHttpServer(createApp(deps))

@@ -98,6 +98,27 @@ describe('a run', () => {
     })
   }, 120_000)
 
+  it('ends soon where the commit is not in the repository', async () => {
+    const answer = await system.deliver({ branch: 'gone', after: 'a'.repeat(40) })
+    const { run } = (await answer.json()) as { run: number }
+
+    expect(await system.ended(run)).toMatchObject({
+      status: 'errored',
+      reason: expect.stringContaining('has no commit aaaa'),
+    })
+  }, 90_000)
+
+  it('ends a job at once that removes Penstock’s files, and one that stops what keeps its time limit', async () => {
+    const removed = await system.push(spec('test: rm -rf /.penstock/control/*; sleep 100\n'), 'removes')
+    const stopped = await system.push(spec('timeout: 1s\ntest: kill -STOP $PPID; sleep 100\n'), 'stops')
+
+    expect(await system.ended(removed)).toMatchObject({ status: 'failed', reason: expect.stringContaining('tampered') })
+    expect(await system.ended(stopped)).toMatchObject({
+      status: 'failed',
+      reason: expect.stringContaining('time limit'),
+    })
+  }, 120_000)
+
   it('runs the jobs of a stage as their needs allow, and skips what can no longer start', async () => {
     const number = await system.push(
       spec('test:\n  build: exit 1\n  unit: { needs: [build], run: echo never }\n  lint: echo linted\n'),

@@ -3,7 +3,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, wr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import { createMirrors } from '../../src/git/mirrors.ts'
+import { GitFailed } from '../../src/git/git.ts'
+import { createMirrors, NoSuchCommit } from '../../src/git/mirrors.ts'
 import { checkout } from '../../src/workspace/checkout.ts'
 
 let dir: string
@@ -79,6 +80,28 @@ describe('mirrors', () => {
 
     expect(back.kind).toBe('refused')
     expect(await mirrors.head(source, 'production')).toBe(second)
+  })
+
+  it('tells a commit that the source does not have from a source that does not answer', async () => {
+    commit('a.txt', 'one')
+    const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
+    const nowhere = 'a'.repeat(40)
+
+    await expect(mirrors.ensure('acme/web', { url: bare }, nowhere)).rejects.toThrow(NoSuchCommit)
+    await expect(mirrors.ensure('acme/web', { url: join(dir, 'gone') }, nowhere)).rejects.toThrow(GitFailed)
+  })
+
+  it('never takes a branch whose name only ends like another one for that one', async () => {
+    const first = commit('a.txt', 'one')
+    const second = commit('a.txt', 'two')
+    run('push', '-q', 'origin', `${second}:refs/heads/a/refs/heads/production`)
+    const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
+    const source = { url: bare }
+
+    expect(await mirrors.head(source, 'production')).toBeUndefined()
+    run('push', '-q', 'origin', `${first}:refs/heads/production`)
+    expect(await mirrors.head(source, 'production')).toBe(first)
+    expect(await mirrors.fastForward('acme/web', source, 'production', second)).toEqual({ kind: 'moved', from: first })
   })
 
   it('runs the hooks of the repository it pushes to', async () => {

@@ -119,6 +119,15 @@ test('commands are shown before they run; values with quotes, newlines and signs
   expect(String(logs[0])).toBe(`$ printf %s "$VALUE"\n${value}$ if true\n> then echo; echo yes\n> fi\n\nyes\n`)
 })
 
+test('a step that ends every sleep there is does not run into its time limit', async () => {
+  const { logs, state } = await runJob(
+    aJob(image, [aStep(['sleep 100 &', 'usleep 300000', 'killall sleep', 'usleep 700000', 'echo end'])]),
+  )
+
+  expect(String(logs[0])).toContain('\nend\n')
+  expect(state.steps[0]?.end).toMatchObject({ exitCode: 0, timedOut: false })
+})
+
 test('a step reads nothing from its standard input, and does not wait for it', async () => {
   const { logs, state } = await runJob(aJob(image, [aStep(['cat', 'echo end'])]))
 

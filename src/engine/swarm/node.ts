@@ -404,9 +404,10 @@ export function createNodeEngine({ docker, instance, log, helper }: NodeDeps): N
   }
 
   async function ended(key: JobKey, segment: number): Promise<ContainerEnd | undefined> {
-    const container = await containerOf(key, segment)
+    // Before the container is looked for: one that starts meanwhile is not there yet, and has not been removed.
     const open = await openSegment(key, segment)
     const journal = open === undefined ? undefined : await readJournal(open).catch(() => parseJournal(open.seenJournal))
+    const container = await containerOf(key, segment)
     const stoppedByUs = open !== undefined && (await exists(besideVolume(open.root, STOPPED)))
     if (container === undefined) {
       return createdBy(journal)

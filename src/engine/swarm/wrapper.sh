@@ -61,9 +61,21 @@ echo "open ." >&3
 shell=/bin/sh
 [ -x /bin/sh ] || shell=
 
-# A time limit lives in a session of its own, so that it can be ended with its sleep.
+# A time limit lives in a session of its own, so that it can be ended with its sleep. It looks at the clock, because the
+# step may end every `sleep` there is (`killall sleep`).
+LIMIT='
+rest() { # until
+  read -r now _ </proc/uptime
+  left=$(($1 - ${now%%.*}))
+}
+nap() { # seconds
+  rest 0
+  until=$(($1 - left))
+  while rest "$until" && [ "$left" -gt 0 ]; do sleep "$left"; done
+}
+nap "$1"; kill -"$2" "$3"; nap "$4"; kill -USR2 "$3"'
 start_limit() { # signal seconds
-  "$B" setsid "$B" sh -c 'sleep "$1"; kill -"$2" "$3"; sleep "$4"; kill -USR2 "$3"' limit "$2" "$1" $$ "$grace" \
+  "$B" setsid "$B" sh -c "$LIMIT" limit "$2" "$1" $$ "$grace" \
     3<&- </dev/null >/dev/null 2>&1 &
   limit_pid=$!
 }
