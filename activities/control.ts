@@ -111,12 +111,18 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     detail: RunDetail,
   ): Promise<Plan | { readonly refused: string } | { readonly missing: string }> {
     const { commit } = detail.change
+    const { attempt } = Context.current().info
     try {
       await beating(async () => mirrors.ensure(repository.name, await deps.forges(repository).source(), commit))
     } catch (err) {
-      if (!(err instanceof NoSuchCommit) || Context.current().info.attempt < COMMIT_TRIES) throw err
-      return { missing: `${err.message}: it may have been rewritten away; push again` }
+      if (err instanceof NoSuchCommit && attempt >= COMMIT_TRIES)
+        return { missing: `${err.message}: it may have been rewritten away; push again` }
+      const why = err instanceof Error ? err.message : String(err)
+      const sentence = `${detail.repo} cannot be fetched yet, and is tried again: ${why}`
+      if (attempt > 1) await store.runs.setStatus(detail.id, 'waiting', { waiting: { kind: 'worker', sentence } })
+      throw err
     }
+    if (attempt > 1) await store.runs.setStatus(detail.id, 'running', {})
     let bytes: Buffer
     try {
       bytes = await mirrors.readFile(repository.name, commit, SPEC_FILE)

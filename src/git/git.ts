@@ -10,6 +10,9 @@ export class GitFailed extends Error {
   }
 }
 
+/** Nothing that we read is nearly as large. */
+const MOST_BYTES = 64 * 1024 * 1024
+
 /** Protocols by the kind of address the operator gave; everything else (`ext::`, `fd::`, ...) is refused by git itself. */
 function allowedProtocol(url: string): string {
   if (url.startsWith('https://')) return 'https'
@@ -74,11 +77,12 @@ export async function git(
     stripFinalNewline: false,
     reject: false,
     timeout: 300_000,
-    maxBuffer: 64 * 1024 * 1024,
+    maxBuffer: MOST_BYTES,
     ...(options.dir === undefined ? {} : { cwd: options.dir }),
     ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
     ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
   })
+  if (result.isMaxBuffer) throw new GitFailed(`git ${args[0]}: more than ${MOST_BYTES} bytes`, undefined, result.cause)
   if (result.exitCode !== 0) {
     const said =
       Buffer.from(result.stderr ?? [])

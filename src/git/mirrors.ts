@@ -92,8 +92,12 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
     } catch {
       // Servers that do not serve unadvertised commits: take all branches, then look.
       await fetch(['+refs/heads/*:refs/heads/*'])
-      if (!(await isCommit(path, commit))) throw new NoSuchCommit(`${repo} has no commit ${commit}`)
-      await git(['update-ref', `refs/penstock/${commit}`, commit], { dir: path })
+      if (await isCommit(path, commit)) await git(['update-ref', `refs/penstock/${commit}`, commit], { dir: path })
+    }
+    if (!(await isCommit(path, commit))) {
+      // A tag's or a tree's id is an object, too.
+      await git(['update-ref', '-d', `refs/penstock/${commit}`], { dir: path })
+      throw new NoSuchCommit(`${repo} has no commit ${commit}`)
     }
     return path
   }
@@ -114,7 +118,13 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
       const folder = path.slice(0, -name.length).replace(/\/$/, '')
       const asked = [`${commit}:${folder}`, `${commit}:${path}`]
       // One process for both: the folder tells whether it is a plain file, which the content does not.
-      const answer = await git(['cat-file', '--batch'], { dir, input: asked.map((one) => `${one}\n`).join('') })
+      const answer = await git(['cat-file', '--batch'], { dir, input: asked.map((one) => `${one}\n`).join('') }).catch(
+        (err: unknown) => {
+          if (err instanceof GitFailed && err.exitCode === undefined)
+            throw new NotAFile(`${path} at ${commit}: ${err.message}`)
+          throw err
+        },
+      )
       const [tree, blob] = parseBatch(answer)
       const mode = tree === undefined ? undefined : modeIn(tree, name)
       if (mode === undefined) throw new NotAFile(`${path} does not exist at ${commit}`)

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { GitFailed } from '../../src/git/git.ts'
-import { createMirrors, NoSuchCommit } from '../../src/git/mirrors.ts'
+import { createMirrors, NoSuchCommit, NotAFile } from '../../src/git/mirrors.ts'
 import { checkout } from '../../src/workspace/checkout.ts'
 
 let dir: string
@@ -56,6 +56,18 @@ describe('mirrors', () => {
 
     for (const path of ['.penstock.yml', 'folder/.penstock.yml', 'a.txt/x'])
       await expect(mirrors.readFile('acme/web', at, path)).rejects.toThrow(`${path} does not exist at ${at}`)
+  })
+
+  it('says of a tree that it is no commit, and of a file that is far too large what it is', async () => {
+    writeFileSync(join(work, 'large.txt'), Buffer.alloc(70 * 1024 * 1024))
+    const at = commit('a.txt', 'one')
+    const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
+    await mirrors.ensure('acme/web', { url: bare }, at)
+    const tree = run('rev-parse', `${at}^{tree}`)
+
+    for (let call = 0; call < 2; call++)
+      await expect(mirrors.ensure('acme/web', { url: bare }, tree)).rejects.toThrow(NoSuchCommit)
+    await expect(mirrors.readFile('acme/web', at, 'large.txt')).rejects.toThrow(NotAFile)
   })
 
   it('refuses a link where a file is expected', async () => {
