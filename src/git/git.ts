@@ -35,10 +35,13 @@ export async function git(
     readonly input?: string
     /** Where objects may be read from beside the repository's own. */
     readonly objects?: string
+    /** More output than this is an error; 64 MiB unless said. */
+    readonly maxBytes?: number
     /** What git writes may be written by everybody. */
     readonly openToAll?: boolean
   } = {},
 ): Promise<Buffer> {
+  const { maxBytes = MOST_BYTES } = options
   const config: [string, string][] = [
     ['safe.directory', '*'],
     ['core.hooksPath', '/dev/null'],
@@ -77,12 +80,12 @@ export async function git(
     stripFinalNewline: false,
     reject: false,
     timeout: 300_000,
-    maxBuffer: MOST_BYTES,
+    maxBuffer: maxBytes,
     ...(options.dir === undefined ? {} : { cwd: options.dir }),
     ...(options.signal === undefined ? {} : { cancelSignal: options.signal }),
     ...(options.input === undefined ? { stdin: 'ignore' as const } : { input: options.input }),
   })
-  if (result.isMaxBuffer) throw new GitFailed(`git ${args[0]}: more than ${MOST_BYTES} bytes`, undefined, result.cause)
+  if (result.isMaxBuffer) throw new GitFailed(`git ${args[0]}: more than ${maxBytes} bytes`, undefined, result.cause)
   if (result.exitCode !== 0) {
     const said =
       Buffer.from(result.stderr ?? [])

@@ -20,6 +20,9 @@ export class NoSuchCommit extends Error {
   override readonly name = 'NoSuchCommit'
 }
 
+/** Of a file, and of the list of its folder: far more than a spec may have. */
+const MOST_READ = 4 * 1024 * 1024
+
 /** A bare mirror per repository as cache. Every call may be repeated; two calls for one repository do not disturb. */
 export interface Mirrors {
   /** Where the mirror is or will be. */
@@ -118,13 +121,11 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
       const folder = path.slice(0, -name.length).replace(/\/$/, '')
       const asked = [`${commit}:${folder}`, `${commit}:${path}`]
       // One process for both: the folder tells whether it is a plain file, which the content does not.
-      const answer = await git(['cat-file', '--batch'], { dir, input: asked.map((one) => `${one}\n`).join('') }).catch(
-        (err: unknown) => {
-          if (err instanceof GitFailed && err.exitCode === undefined)
-            throw new NotAFile(`${path} at ${commit}: ${err.message}`)
-          throw err
-        },
-      )
+      const input = asked.map((one) => `${one}\n`).join('')
+      const answer = await git(['cat-file', '--batch'], { dir, input, maxBytes: MOST_READ }).catch((err: unknown) => {
+        if (!(err instanceof GitFailed && err.exitCode === undefined)) throw err
+        throw new NotAFile(`${path} at ${commit} is too large: ${err.message}`)
+      })
       const [tree, blob] = parseBatch(answer)
       const mode = tree === undefined ? undefined : modeIn(tree, name)
       if (mode === undefined) throw new NotAFile(`${path} does not exist at ${commit}`)

@@ -59,7 +59,7 @@ describe('mirrors', () => {
   })
 
   it('says of a tree that it is no commit, and of a file that is far too large what it is', async () => {
-    writeFileSync(join(work, 'large.txt'), Buffer.alloc(70 * 1024 * 1024))
+    writeFileSync(join(work, 'large.txt'), Buffer.alloc(5 * 1024 * 1024))
     const at = commit('a.txt', 'one')
     const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
     await mirrors.ensure('acme/web', { url: bare }, at)
