@@ -363,6 +363,8 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
       if (now.kind !== 'pending' || performance.now() > deadline) return now
       const sentence = now.reason ?? 'Swarm has not chosen a node yet'
       if (sentence !== said) {
+        // Who waits for a node that may be down for days uses nothing of the others.
+        if (said === undefined) await store.leases.release(slotHolder(key))
         said = sentence
         await showJobWaiting(key, { kind: 'node', sentence })
       }

@@ -22,6 +22,8 @@ export const Ref = z
   .string()
   .max(MAX_REF)
   .regex(/^refs\/[^\p{Cc} ~^:?*[\\]+$/u)
+  // What else git takes for no name: `git check-ref-format`.
+  .refine((ref) => !/\.\.|@\{|\/\/|\/\.|[/.]$|\.lock(?:\/|$)/.test(ref))
 export const NAME = z.string().min(1).max(MAX_NAME)
 
 export function isNoCommit(sha: string): boolean {

@@ -10,7 +10,7 @@ const SLOTS = 4
 
 let system: System
 beforeAll(async () => {
-  system = await startSystem({ config: `jobs_per_node: ${SLOTS}` })
+  system = await startSystem({ config: `jobs_per_node: ${SLOTS}\nunplaceable: wait` })
 }, 240_000)
 afterAll(() => system?.dispose(), 60_000)
 
@@ -43,6 +43,26 @@ it('more jobs than there is room for wait for a slot, say so, and all come throu
   expect(jobs.slice(-10).every((job) => job.from > latest)).toBe(true)
   await nothingLeft(system)
 }, 300_000)
+
+it('jobs that no node takes now keep no slot from those that could run', async () => {
+  const text = `image: ${BASE_IMAGES.base}\ntest:\n  pinned: { constraints: [node.labels.nowhere==1], run: "true" }\n`
+  const stuck: number[] = []
+  for (let i = 0; i < SLOTS; i++) stuck.push(await system.push({ '.penstock.yml': text }, `stuck-${i}`))
+  for (const number of stuck) {
+    await system.until('Swarm to say why it waits', async () =>
+      (await system.events(number)).some(
+        ({ event }) => event.type === 'job.waiting.v1' && event.waitingFor.sentence.includes('no suitable node'),
+      ),
+    )
+  }
+
+  const number = await system.push({ '.penstock.yml': `image: ${BASE_IMAGES.base}\ntest: "true"\n` }, 'fine')
+  const run = await system.ended(number)
+
+  expect(run.status).toBe('succeeded')
+  for (const one of stuck) await system.call('POST', `/runs/${one}/cancel`, { body: { reason: 'enough' } })
+  for (const one of stuck) expect((await system.ended(one)).status).toBe('canceled')
+}, 180_000)
 
 async function timesOfJob(number: number): Promise<{ readonly from: number; readonly to: number }> {
   const events = await system.events(number)

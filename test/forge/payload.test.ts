@@ -93,6 +93,11 @@ describe('a push of GitHub', () => {
     ['a ref with a space', { ref: 'refs/heads/a b' }],
     ['a ref with a control byte', { ref: 'refs/heads/a\u0000b' }],
     ['no ref at all', { ref: undefined }],
+    ['a ref with two dots', { ref: 'refs/heads/a..b' }],
+    ['a ref with an upstream in it', { ref: 'refs/heads/a@{1}' }],
+    ['a ref with an empty part', { ref: 'refs/heads//a' }],
+    ['a ref without a name', { ref: 'refs/heads/' }],
+    ['a ref that is a lock', { ref: 'refs/heads/a.lock' }],
     ['a ref of 2000 characters', { ref: `refs/heads/${'a'.repeat(2000)}` }],
   ])('with %s is refused', (_, over) => {
     expect(parseGithub('push', githubPush(over))).toMatchObject({ kind: 'refused', why: 'mismatch', repo: 'acme/web' })
