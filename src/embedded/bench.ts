@@ -1,4 +1,3 @@
-import { execFileSync } from 'node:child_process'
 import { cpus, loadavg, totalmem } from 'node:os'
 import { environment } from '../config/environment.ts'
 import { atOnce, latency } from './bench/latency.ts'
@@ -55,10 +54,12 @@ async function main(args: readonly string[]): Promise<number> {
     },
   }
   const embedded = PARTS.filter((part) => part !== 'receiver' && wanted.includes(part)) as Exclude<Part, 'receiver'>[]
+  let docker = ''
   const startedAt = new Date().toISOString()
   const loadBefore = loadavg()[0]
   if (embedded.length > 0) {
     await withSystem({ env, say }, async (system) => {
+      docker = (await system.docker.version()).Version
       for (const part of embedded) {
         say(`-- ${part}`)
         await onEmbedded[part](system)
@@ -68,6 +69,7 @@ async function main(args: readonly string[]): Promise<number> {
   if (wanted.includes('receiver')) {
     say('-- receiver')
     await withSystem({ env, say, only: ['temporal', 'server'] }, async (system) => {
+      docker = (await system.docker.version()).Version
       figures.receiver = await receiver(system, isQuick ? 10 : 30, say)
     })
   }
@@ -76,7 +78,7 @@ async function main(args: readonly string[]): Promise<number> {
     processor: cpus()[0]?.model ?? 'unknown',
     memoryGiB: Math.round(totalmem() / 2 ** 30),
     node: process.version,
-    docker: execFileSync('docker', ['version', '--format', '{{.Server.Version}}'], { encoding: 'utf8' }).trim(),
+    docker,
     loadBefore,
     startedAt,
     finishedAt: new Date().toISOString(),

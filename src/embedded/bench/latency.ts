@@ -13,28 +13,42 @@ export function dockerRun({ image }: BenchSystem): Promise<number> {
 }
 
 /** A service of one container from its creation to the word that it is complete. */
-export async function swarmService({ docker, image, quiet, instance }: BenchSystem): Promise<number> {
+export function swarmService(system: BenchSystem): Promise<number> {
+  return swarmServices(system, 1, false)
+}
+
+/** Services of one container each, made at once, until the last is complete; with a bridge network each, as a run has. */
+async function swarmServices({ docker, image, quiet, instance }: BenchSystem, count: number, withNetworks: boolean) {
   const { Id } = await docker.getImage(image).inspect()
-  let id = ''
-  const ms = await timed(async () => {
+  const made: { readonly service: string; readonly network?: string }[] = []
+  const one = async () => {
+    const name = `bench-${instance}-${process.hrtime.bigint()}`
+    let network: string | undefined
+    if (withNetworks) {
+      // Swarm's types know only overlays.
+      network = (await docker.createNetwork({ Name: name, Driver: 'bridge', ...{ Scope: 'swarm' } })).id
+    }
     const service = await docker.createService({
-      Name: `bench-${instance}-${process.hrtime.bigint()}`,
+      Name: name,
       Labels: {},
+      EndpointSpec: { Mode: 'dnsrr' },
       TaskTemplate: {
         ContainerSpec: { Image: Id, Command: ['true'] },
         RestartPolicy: { Condition: 'none', MaxAttempts: 0 },
+        ...(network === undefined ? {} : { Networks: [{ Target: network }] }),
       },
       Mode: { Replicated: { Replicas: 1 } },
     })
-    id = service.id
-    await complete(docker, id)
-  })
-  await docker.getService(id).remove()
-  // Its container goes by itself a moment later.
-  for (;;) {
-    const left = await docker.listContainers({ all: true, filters: { label: [`com.docker.swarm.service.id=${id}`] } })
-    if (left.length === 0) break
-    await sleep(100)
+    made.push({ service: service.id, ...(network === undefined ? {} : { network }) })
+    await complete(docker, service.id)
+  }
+  const ms = await timed(() => Promise.all(Array.from({ length: count }, one)))
+  for (const { service, network } of made) {
+    await docker.getService(service).remove()
+    // Its container goes by itself a moment later.
+    const filters = { label: [`com.docker.swarm.service.id=${service}`] }
+    while ((await docker.listContainers({ all: true, filters })).length > 0) await sleep(100)
+    if (network !== undefined) await docker.getNetwork(network).remove()
   }
   await quiet()
   return ms
@@ -130,6 +144,7 @@ export async function atOnce(system: BenchSystem, rounds: number, say: (text: st
     rounds,
     {
       dockerRun: () => dockerRun(system),
+      tenServices: () => swarmServices(system, count, true),
       tenRuns: async () => {
         const start = Date.now()
         const runs = await Promise.all(commits.splice(0, count).map((commit) => system.deliver(commit)))
@@ -143,7 +158,11 @@ export async function atOnce(system: BenchSystem, rounds: number, say: (text: st
     say,
   )
   return {
-    floors: { dockerRun: toFloor(taken.dockerRun) },
-    figures: { tenRuns: toFigure(taken.tenRuns, taken.dockerRun, { floor: DOCKER_RUN, target: 8.5 }) },
+    floors: { dockerRun: toFloor(taken.dockerRun), tenSwarmServices: toFloor(taken.tenServices) },
+    figures: {
+      tenRuns: toFigure(taken.tenRuns, taken.dockerRun, { floor: DOCKER_RUN, target: 8.5 }),
+      // What Docker alone needs for ten containers of Swarm, each on a bridge of its own.
+      tenSwarmServices: toFigure(taken.tenServices, taken.dockerRun, { floor: DOCKER_RUN }),
+    },
   }
 }

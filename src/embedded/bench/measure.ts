@@ -9,8 +9,9 @@ export interface Figure {
   readonly ms: number
   readonly rounds: number
   readonly floor: string
-  readonly target: number
-  readonly met: boolean
+  /** None: measured to judge another figure by. */
+  readonly target?: number
+  readonly met?: boolean
 }
 
 export interface Floor {
@@ -55,7 +56,7 @@ export function toFloor(times: readonly number[]): Floor {
 export function toFigure(
   times: readonly number[],
   floors: readonly number[],
-  { floor, target }: { readonly floor: string; readonly target: number },
+  { floor, target }: { readonly floor: string; readonly target?: number },
 ): Figure {
   const ratios = times.map((time, index) => time / (floors[index] ?? Number.NaN))
   const ratio = median(ratios)
@@ -66,8 +67,7 @@ export function toFigure(
     ms: round(median(times), 0),
     rounds: times.length,
     floor,
-    target,
-    met: ratio <= target,
+    ...(target === undefined ? {} : { target, met: ratio <= target }),
   }
 }
 
