@@ -18,6 +18,7 @@ import { addressesOf, createMasks, createPorts } from './forge-reports.ts'
 import { everyNow } from './loop.ts'
 import { announceReady, createLog, databaseUrl, onShutdown } from './process.ts'
 import { bundlePath, installRuntime, runWorker } from './run-worker.ts'
+import { sweep } from './sweep.ts'
 
 const RECONCILE_EVERY_MS = 10_000
 const SWEEP_EVERY_MS = 15_000
@@ -45,24 +46,6 @@ async function main(): Promise<void> {
   const connection = Connection.lazy({ address })
   const client = new Client({ connection, namespace })
   const reconciler = createReconciler({ store, client, log, clock: Date.now })
-
-  async function sweep(): Promise<void> {
-    const open = new Set((await store.runs.open()).map((run) => run.id))
-    for (const run of await cluster.ownedRuns()) {
-      if (open.has(run)) continue
-      log.info({ run }, 'what an ended run has left behind is removed')
-      // What one run holds on to (on a node that is down, say) is no reason to leave what the others have left.
-      await cluster.removeRun(run).catch((err: unknown) => log.warn({ err, run }, 'not all of an ended run is removed'))
-    }
-    for (const { lease } of (await store.leases.list()).units) {
-      const run = lease?.holder.split(/[@/]/)
-      if (lease && run && !(await isOpen(lease.holder, open))) await store.leases.release(lease.holder)
-    }
-  }
-
-  async function isOpen(holder: string, open: ReadonlySet<string>): Promise<boolean> {
-    return [...open].some((run) => holder === run || holder.startsWith(`${run}@`) || holder.startsWith(`${run}/`))
-  }
 
   /** Temporal may not be there yet. */
   async function agreesWithOpenRuns(): Promise<boolean> {
@@ -124,7 +107,7 @@ async function main(): Promise<void> {
     everyNow('report', REPORT_EVERY_MS, signal, log, () => reporter.once()),
     everyNow('send', REPORT_EVERY_MS, signal, log, () => sender.once()),
     everyNow('reconcile', RECONCILE_EVERY_MS, signal, log, () => reconciler.once()),
-    everyNow('sweep', SWEEP_EVERY_MS, signal, log, sweep),
+    everyNow('sweep', SWEEP_EVERY_MS, signal, log, () => sweep({ store, cluster, log })),
     everyNow('nodes', NODES_EVERY_MS, signal, log, watchNodes),
   ]
   const activities = createControlActivities({

@@ -38,15 +38,14 @@ async function main(): Promise<void> {
   const node = await engine.nodeId()
   await engine.prepareNode()
 
-  let liveRuns: ReadonlySet<string> | undefined
+  const alive = async () => {
+    const { liveRuns } = await server.alive({ id: node.id, hostname: node.hostname || hostname() })
+    return new Set(liveRuns)
+  }
   const duties = [
-    everyNow('alive', ALIVE_EVERY_MS, signal, log, async () => {
-      const answer = await server.alive({ id: node.id, hostname: node.hostname || hostname() })
-      liveRuns = new Set(answer.liveRuns)
-    }),
+    everyNow('alive', ALIVE_EVERY_MS, signal, log, alive),
     everyNow('sweep', SWEEP_EVERY_MS, signal, log, async () => {
-      if (!liveRuns) return
-      const removed = await engine.sweep(liveRuns)
+      const removed = await engine.sweep(alive)
       if (removed.length > 0) log.info({ removed }, 'what ended runs have left behind was removed')
     }),
   ]

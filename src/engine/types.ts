@@ -95,8 +95,11 @@ export interface NodeEngine {
   stop(key: JobKey, segment: number, graceMs: number): Promise<void>
   /** Removes this job attempt's containers and volumes on this node. Never follows a link. */
   removeVolumes(key: JobKey): Promise<void>
-  /** Sweep: volumes and exited containers of this instance whose run is not in `live`. Returns what was removed. */
-  sweep(live: ReadonlySet<string>): Promise<readonly string[]>
+  /**
+   * Removes volumes and containers that do not run of this instance, whose run is not open. `openRuns` is asked after it
+   * was seen what there is: what belongs to a run that begins meanwhile is not among it. Returns what was removed.
+   */
+  sweep(openRuns: () => Promise<ReadonlySet<string>>): Promise<readonly string[]>
   /** A regular file under the workspace, opened without following links; after the container has ended. */
   readWorkspaceFiles(
     key: JobKey,

@@ -351,11 +351,26 @@ export function engineContract(name: string, make: () => Promise<EngineUnderTest
       await engine.node.prepareVolumes(dead, 0)
       await engine.node.prepareVolumes(live, 0)
 
-      const removed = await engine.node.sweep(new Set([live.run]))
+      const removed = await engine.node.sweep(async () => new Set([live.run]))
 
       expect(removed.length).toBeGreaterThan(0)
-      expect(await engine.node.sweep(new Set([live.run]))).toEqual([])
-      expect((await engine.node.sweep(new Set())).length).toBeGreaterThan(0)
+      expect(await engine.node.sweep(async () => new Set([live.run]))).toEqual([])
+      expect((await engine.node.sweep(async () => new Set())).length).toBeGreaterThan(0)
+    })
+
+    test('the sweep takes nothing from a run that begins while it goes on', async () => {
+      const [dead, fresh] = [newKey(), newKey()]
+      await engine.node.prepareVolumes(dead, 0)
+
+      const removed = await engine.node.sweep(async () => {
+        const asked = new Set<string>()
+        // Begun after the answer was made, and before it arrives.
+        await engine.node.prepareVolumes(fresh, 0)
+        return asked
+      })
+
+      expect(removed.length).toBeGreaterThan(0)
+      expect((await engine.node.sweep(async () => new Set([dead.run]))).length).toBeGreaterThan(0)
     })
 
     test('waiting for a change ends after its time, and at once when it is called off', async () => {

@@ -48,7 +48,7 @@ export async function endInstallation({ cluster, node, instance, nodeId }: Insta
       .getContainer(Id)
       .remove({ force: true })
       .catch(() => {})
-  await node.sweep(new Set())
+  await node.sweep(async () => new Set())
   await cluster.setWorkerAlive(nodeId, false)
   const { Volumes } = await docker.listVolumes({ filters: { label: [`penstock.instance=${instance}`] } })
   for (const { Name } of Volumes ?? []) await docker.getVolume(Name).remove()

@@ -1,4 +1,6 @@
 import { execFile } from 'node:child_process'
+import { rm } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
@@ -424,6 +426,17 @@ test('records that are changed after they were written are called tampered', asy
   const state = await until(engine.node, key, 0, ({ tampered }) => tampered !== undefined)
 
   expect(state.tampered).toMatch(/journal|records/)
+})
+
+test('a volume that somebody removed is not called tampered: the step did nothing wrong', async () => {
+  const key = newKey()
+  await begin(engine, key, aJob(image, [aStep('sleep 60')]))
+  await until(engine.node, key, 0, ({ steps }) => steps[0]?.started === true)
+  const folder = await controlFolder(key)
+
+  await rm(dirname(folder), { recursive: true })
+
+  await expect(engine.node.observe(key, 0)).rejects.toThrow(`the control volume was removed from its node`)
 })
 
 test('a link in the workspace is not followed when files are read', async () => {

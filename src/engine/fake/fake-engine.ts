@@ -419,9 +419,11 @@ export function createFakeEngine({ behave, nodes = [DEFAULT_NODE], images }: Fak
       workspaces.delete(jobId(key))
       if (workspace !== undefined) await rm(workspace.folder, { recursive: true, force: true })
     },
-    async sweep(live) {
+    async sweep(openRuns) {
       const removed: string[] = []
-      for (const [id, { run, folder }] of workspaces) {
+      const seen = [...workspaces]
+      const live = await openRuns()
+      for (const [id, { run, folder }] of seen) {
         if (live.has(run)) continue
         workspaces.delete(id)
         await rm(folder, { recursive: true, force: true })

@@ -18,12 +18,19 @@ export function identityOf(stats: Stats): FileIdentity {
 
 const READ = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
 
-/** Opens a direct child of a volume that user code may have changed: never a link, never something that blocks. */
+/** The machine's trouble, whatever the file is. */
+const NOT_OF_THE_FILE = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EIO', 'EINTR'])
+
+/**
+ * Opens a direct child of a volume that user code may have changed: never a link, never something that blocks. Throws
+ * `Tampered`, or what kept the machine from opening it.
+ */
 export async function openMade(path: string, made: FileIdentity): Promise<{ file: FileHandle; size: number }> {
   let file: FileHandle
   try {
     file = await open(path, READ)
   } catch (error) {
+    if (error instanceof Error && 'code' in error && NOT_OF_THE_FILE.has(String(error.code))) throw error
     throw new Tampered(`${path} cannot be opened as the file that was made there`, { cause: error })
   }
   try {

@@ -228,8 +228,19 @@ export function createNodeEngine({ docker, instance, log, helper }: NodeDeps): N
     return opened
   }
 
+  /** The container sees its files only, not the folder that they are in: if that is gone, somebody removed the volume. */
+  async function openInVolume({ root }: Open, name: string, made: FileIdentity) {
+    try {
+      return await openMade(join(root, name), made)
+    } catch (error) {
+      if (error instanceof Tampered && !(await exists(besideVolume(root, MANIFEST))))
+        throw new EngineRefused(`the control volume was removed from its node: there is no ${root} any more`)
+      throw error
+    }
+  }
+
   async function readJournal(open: Open): Promise<Journal> {
-    const { file, size } = await openMade(join(open.root, 'journal'), open.manifest.journal)
+    const { file, size } = await openInVolume(open, 'journal', open.manifest.journal)
     try {
       const limit = 4096 + JOURNAL_BYTES_PER_STEP * open.manifest.count
       const journal = parseJournal((await readAt(file, 0, Math.min(size, limit))).toString('latin1'))
@@ -245,7 +256,7 @@ export function createNodeEngine({ docker, instance, log, helper }: NodeDeps): N
   async function logSize(open: Open, position: number): Promise<number> {
     const identity = open.manifest.logs[position]
     if (identity === undefined) return 0
-    const { file, size } = await openMade(join(open.root, `log.${open.manifest.first + position}`), identity)
+    const { file, size } = await openInVolume(open, `log.${open.manifest.first + position}`, identity)
     await file.close()
     noteSize(open, position, size)
     return size
@@ -304,7 +315,7 @@ export function createNodeEngine({ docker, instance, log, helper }: NodeDeps): N
     const position = step - open.manifest.first
     const identity = open.manifest.logs[position]
     if (identity === undefined) throw new RangeError(`step ${step} is not in segment ${segment}`)
-    const { file, size } = await openMade(join(open.root, `log.${step}`), identity)
+    const { file, size } = await openInVolume(open, `log.${step}`, identity)
     try {
       noteSize(open, position, size)
       if (offset > size)
@@ -457,10 +468,16 @@ export function createNodeEngine({ docker, instance, log, helper }: NodeDeps): N
     await removeWithin(REMOVAL_LIMIT_MS, () => docker.getVolume(name).remove())
   }
 
-  async function sweep(live: ReadonlySet<string>): Promise<readonly string[]> {
+  async function sweep(openRuns: () => Promise<ReadonlySet<string>>): Promise<readonly string[]> {
     const removed: string[] = []
     const failures: unknown[] = []
     const filters = byLabels({ [LABELS.instance]: instance })
+    // Before it is asked which runs are open: one that begins after that has nothing here that could be taken from it.
+    const [containers, { Volumes }] = await Promise.all([
+      docker.listContainers({ all: true, filters }),
+      docker.listVolumes({ filters }),
+    ])
+    const live = await openRuns()
     const isDead = (labels: Readonly<Record<string, string>> | undefined) => {
       const run = labels?.[LABELS.run]
       return run !== undefined && !live.has(run)
@@ -473,14 +490,13 @@ export function createNodeEngine({ docker, instance, log, helper }: NodeDeps): N
         if (!isNotFound(error)) failures.push(new Error(`${name}: ${dockerMessage(error)}`, { cause: error }))
       }
     }
-    for (const container of await docker.listContainers({ all: true, filters })) {
+    for (const container of containers) {
       if (!isDead(container.Labels) || container.State === 'running') continue
       await attempt(container.Names[0]?.slice(1) ?? container.Id, () => docker.getContainer(container.Id).remove())
     }
     const inUse = new Set(
       (await docker.listContainers({ all: true, filters })).flatMap(({ Mounts }) => Mounts.map(({ Name }) => Name)),
     )
-    const { Volumes } = await docker.listVolumes({ filters })
     for (const volume of Volumes ?? []) {
       // In use by a container that still runs: its service goes first, and the next sweep takes the rest.
       if (!isDead(volume.Labels) || inUse.has(volume.Name)) continue

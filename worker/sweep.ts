@@ -1,0 +1,32 @@
+import type { Logger } from 'pino'
+import type { Cluster } from '../src/engine/types.ts'
+import type { Store } from '../src/store/types.ts'
+
+/** Takes away what ended runs have left in Docker and in the pools. */
+export async function sweep({
+  store,
+  cluster,
+  log,
+}: {
+  readonly store: Pick<Store, 'runs' | 'leases'>
+  readonly cluster: Pick<Cluster, 'ownedRuns' | 'removeRun'>
+  readonly log: Logger
+}): Promise<void> {
+  // Seen before it is asked which runs are open: one that begins after that has nothing here that could be taken from it.
+  const owned = await cluster.ownedRuns()
+  const { units } = await store.leases.list()
+  const open = (await store.runs.open()).map((run) => run.id)
+  for (const run of owned) {
+    if (open.includes(run)) continue
+    log.info({ run }, 'what an ended run has left behind is removed')
+    // What one run holds on to (on a node that is down, say) is no reason to leave what the others have left.
+    await cluster.removeRun(run).catch((err: unknown) => log.warn({ err, run }, 'not all of an ended run is removed'))
+  }
+  for (const { lease } of units) {
+    if (lease && !open.some((run) => isOf(run, lease.holder))) await store.leases.release(lease.holder)
+  }
+}
+
+function isOf(run: string, holder: string): boolean {
+  return holder === run || holder.startsWith(`${run}@`) || holder.startsWith(`${run}/`)
+}
