@@ -10,6 +10,7 @@ import { createMirrors } from '../src/git/mirrors.ts'
 import { tailOf } from '../src/logs/tail.ts'
 import { createReporter } from '../src/report/reporter.ts'
 import { createSender } from '../src/report/sender.ts'
+import { createAttendant } from '../src/rules/attendant.ts'
 import { openStore } from '../src/store/open-store.ts'
 import { createDispatcher } from '../src/temporal/dispatcher.ts'
 import { createReconciler } from '../src/temporal/reconcile.ts'
@@ -17,6 +18,7 @@ import { BundleDiverges, checkBundle } from './check-bundle.ts'
 import { addressesOf, createMasks, createPorts } from './forge-reports.ts'
 import { everyNow } from './loop.ts'
 import { announceReady, createLog, databaseUrl, onShutdown } from './process.ts'
+import { createRules } from './rules.ts'
 import { bundlePath, installRuntime, runWorker } from './run-worker.ts'
 import { sweep } from './sweep.ts'
 
@@ -25,6 +27,8 @@ const SWEEP_EVERY_MS = 15_000
 const NODES_EVERY_MS = 2_000
 const CHECK_AGAIN_MS = 1_000
 const REPORT_EVERY_MS = 500
+const ATTEND_EVERY_MS = 500
+const REVIEW_EVERY_MS = 5_000
 /** A node whose worker was silent this long gets no new jobs. */
 const WORKER_SILENT_MS = 15_000
 const ACTIVITY_SLOTS = 200
@@ -102,10 +106,21 @@ async function main(): Promise<void> {
   })
   const sender = createSender({ reports: store.reports, portOf: ports, clock: Date.now, log })
 
+  const attendant = createAttendant({
+    notices: store.notices,
+    repositories: config.repositories,
+    forges,
+    rules: createRules({ config, store }),
+    clock: Date.now,
+    log,
+  })
+
   const duties = [
     createDispatcher({ store, client, log, url: config.server.url }).run(signal),
     everyNow('report', REPORT_EVERY_MS, signal, log, () => reporter.once()),
     everyNow('send', REPORT_EVERY_MS, signal, log, () => sender.once()),
+    everyNow('attend', ATTEND_EVERY_MS, signal, log, () => attendant.once()),
+    everyNow('review', REVIEW_EVERY_MS, signal, log, () => attendant.review()),
     everyNow('reconcile', RECONCILE_EVERY_MS, signal, log, () => reconciler.once()),
     everyNow('sweep', SWEEP_EVERY_MS, signal, log, () => sweep({ store, cluster, log })),
     everyNow('nodes', NODES_EVERY_MS, signal, log, watchNodes),

@@ -121,8 +121,9 @@ export function runRoutes({ config, store, headOf, clock }: ApiDeps): readonly R
             return json(shown(recorded.run), 202)
           case 'duplicate':
             return json({ duplicate: recorded.by, ...(recorded.run === undefined ? {} : shown(recorded.run)) })
+          case 'noted':
           case 'ignored':
-            return json({ ignored: recorded.reason })
+            return json({ ignored: recorded.kind === 'ignored' ? recorded.reason : recorded.about.kind })
           case 'conflict':
             throw new ProblemError(problem(409, 'this Idempotency-Key was used before, for another request'))
         }

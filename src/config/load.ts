@@ -354,14 +354,20 @@ function resolveUrl(text: string, base: string): Url {
     if (/^[^/]+@[^/]+:/.test(text)) return refused('write it as `ssh://user@host/path`')
     return { kind: 'fine', url: path.resolve(base, text) }
   }
-  if (scheme !== 'ssh' && scheme !== 'https')
-    return refused(`"${scheme}:" is not allowed; a path, ssh:// or https:// is`)
-  if (!URL.canParse(text)) return refused('is not an address')
-  const url = new URL(text)
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  const isLocal = scheme === 'http' && url !== undefined && isLoopback(url.hostname)
+  if (scheme !== 'ssh' && scheme !== 'https' && !isLocal)
+    return refused(`"${scheme}:" is not allowed; a path, ssh:// or https:// is (http:// to this machine only)`)
+  if (url === undefined) return refused('is not an address')
   if (url.hostname === '' || url.hostname.startsWith('-')) return refused('names no host')
-  if (url.password !== '' || (scheme === 'https' && url.username !== '')) return refused('must not hold credentials')
+  if (url.password !== '' || (scheme !== 'ssh' && url.username !== '')) return refused('must not hold credentials')
   if (url.username.startsWith('-')) return refused('the user must not begin with `-`')
   return { kind: 'fine', url: text }
+}
+
+/** What nobody else can listen in on. */
+function isLoopback(hostname: string): boolean {
+  return hostname === 'localhost' || hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname)
 }
 
 const UNITS: Readonly<Record<string, number>> = { d: 86_400_000, h: 3_600_000, m: 60_000, s: 1000 }

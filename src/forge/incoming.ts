@@ -1,10 +1,18 @@
 import { z } from 'zod'
 import type { Trigger } from '../core/change.ts'
+import type { Notice } from '../core/notice.ts'
 
 /** What a verified delivery means, in words that no forge has a monopoly on. */
 export type Incoming =
   | { readonly kind: 'trigger'; readonly trigger: Trigger }
   | { readonly kind: 'branch_deleted'; readonly repo: string; readonly ref: string }
+  /** Where the forge can be asked, it is; where it cannot, what the payload itself says has to do. */
+  | {
+      readonly kind: 'notice'
+      readonly repo: string
+      readonly notice: Notice
+      readonly otherwise: Incoming
+    }
   | { readonly kind: 'ignored'; readonly repo?: string; readonly reason: string }
   /** `shape`: no payload of this forge at all; `mismatch`: one, but not of the event that the header names. */
   | { readonly kind: 'refused'; readonly why: 'shape' | 'mismatch'; readonly message: string; readonly repo?: string }

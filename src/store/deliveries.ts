@@ -1,18 +1,20 @@
 import type { Transaction } from 'kysely'
 import type { Trigger } from '../core/change.ts'
 import type { Database, Writing } from './database.ts'
+import { keepNotice } from './notices.ts'
 import { insertRun, toRunRow } from './runs.ts'
 import type { Schema } from './schema.ts'
 import type { Deliveries, NewDelivery, Recorded, RunRow } from './types.ts'
 
 export function createDeliveries(database: Database): Deliveries {
   return {
-    record: (delivery, trigger) =>
+    record: (delivery, trigger, notice) =>
       database.write(async (tx) => {
         const known = await findKnown(tx.db, delivery)
         if (known !== undefined) return known
 
         const { repo, change } = trigger
+        if (notice !== undefined) await keepNotice(tx, repo, notice)
         const meaning = meaningOf(trigger)
         const branch = movesBranch(trigger) ? await branchOf(tx.db, trigger) : undefined
         // Whoever tells it, and from wherever it came: the branch is known to be there.
@@ -49,10 +51,20 @@ export function createDeliveries(database: Database): Deliveries {
         return { kind: 'run', run }
       }),
 
-    recordBranchDeleted: (delivery, repo, ref) =>
+    recordNotice: (delivery, repo, notice) =>
       database.write(async (tx) => {
         const known = await findKnown(tx.db, delivery)
         if (known !== undefined) return known
+        await keepNotice(tx, repo, notice)
+        await insertDelivery(tx, delivery, { outcome: 'noted' })
+        return { kind: 'noted', about: notice }
+      }),
+
+    recordBranchDeleted: (delivery, repo, ref, notice) =>
+      database.write(async (tx) => {
+        const known = await findKnown(tx.db, delivery)
+        if (known !== undefined) return known
+        if (notice !== undefined) await keepNotice(tx, repo, notice)
         await seeBranch(tx, repo, ref, null)
         return ignore(tx, delivery, 'branch deleted')
       }),

@@ -7,6 +7,7 @@ import { createEvents } from './events.ts'
 import { createGates } from './gates.ts'
 import { createLeases } from './leases.ts'
 import { createNodes } from './nodes.ts'
+import { createNotices } from './notices.ts'
 import { createOutbox } from './outbox.ts'
 import { createPeople } from './people.ts'
 import { createReports } from './reports.ts'
@@ -36,6 +37,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     leases: createLeases(database),
     deployments: createDeployments(database),
     outbox: createOutbox(database),
+    notices: createNotices(database),
     reports: createReports(database),
     people: createPeople(database),
     results: createResults(database),

@@ -8,7 +8,7 @@ export interface Schema {
     body_digest: string
     event: string
     received_at: number
-    outcome: 'run' | 'duplicate' | 'ignored'
+    outcome: 'run' | 'duplicate' | 'noted' | 'ignored'
     run_number: number | null
     reason: string | null
   }
@@ -114,6 +114,18 @@ export interface Schema {
     error: string | null
   }
   forge_pauses: { repo: string; until: number }
+  /** What forges have told; `done_at` null: nobody has looked into it yet. */
+  notices: {
+    id: number
+    repo: string
+    notice: string
+    received_at: number
+    due_at: number
+    tries: number
+    done_at: number | null
+    outcome: string | null
+    error: string | null
+  }
   gates: {
     id: string
     run: string
@@ -550,6 +562,27 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
           .where('meaning', '=', meaning)
           .execute()
       }
+    },
+  },
+  '004_notices': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      await table(
+        db,
+        'notices',
+        {
+          id: 'bigint',
+          repo: 'text',
+          notice: 'text',
+          received_at: 'bigint',
+          due_at: 'bigint',
+          tries: 'bigint',
+          done_at: 'bigint?',
+          outcome: 'text?',
+          error: 'text?',
+        },
+        ['id'],
+      )
+      await sql`create index notices_due on notices (due_at) where done_at is null`.execute(db)
     },
   },
 }

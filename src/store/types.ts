@@ -2,6 +2,7 @@ import type { Answer, GateRules, GateState, Subject, Verdict } from '../core/app
 import type { Change, Trigger } from '../core/change.ts'
 import type { RunEvent, Waiting } from '../core/events.ts'
 import type { JobKey, LogKey } from '../core/ids.ts'
+import type { Notice } from '../core/notice.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Deliverable, Plan, PoolRequest } from '../core/plan.ts'
 import type { Progress } from '../core/progress.ts'
@@ -19,6 +20,7 @@ export interface Store {
   readonly leases: Leases
   readonly deployments: Deployments
   readonly outbox: Outbox
+  readonly notices: Notices
   readonly reports: Reports
   readonly people: People
   readonly results: Results
@@ -44,6 +46,8 @@ export type Recorded =
   | { readonly kind: 'run'; readonly run: RunRow }
   /** Seen before, by id or by meaning; `run` is the one it became, if it became one. */
   | { readonly kind: 'duplicate'; readonly by: 'id' | 'meaning'; readonly run?: RunRow }
+  /** Kept for whoever looks at the forge. */
+  | { readonly kind: 'noted'; readonly about: Notice }
   /** Known and of no consequence (`reason`: "branch deleted"). */
   | { readonly kind: 'ignored'; readonly reason: string }
   /** Same id, other body. */
@@ -54,12 +58,38 @@ export interface Deliveries {
    * Records a delivery and, unless it is a duplicate, makes its run: number, try 1, event `run.queued.v1`, and the
    * outbox entry `start`. A push is a duplicate by meaning if (ref, before, after) is known, unless the branch was
    * last seen in the state `before` (so delete and push again, or force-push back and again, count as new).
-   * A pull request is one by (number, head commit).
+   * A pull request is one by (number, head commit). The notice, if one comes with it, is kept unless the delivery is a
+   * duplicate by id.
    */
-  record(delivery: NewDelivery, trigger: Trigger): Promise<Recorded>
+  record(delivery: NewDelivery, trigger: Trigger, notice?: Notice): Promise<Recorded>
+  /** Keeps a notice, once a delivery. */
+  recordNotice(delivery: NewDelivery, repo: string, notice: Notice): Promise<Recorded>
   /** The ref is gone; the next push of any commit to it counts as new. */
-  recordBranchDeleted(delivery: NewDelivery, repo: string, ref: string): Promise<Recorded>
+  recordBranchDeleted(delivery: NewDelivery, repo: string, ref: string, notice?: Notice): Promise<Recorded>
   recordIgnored(delivery: NewDelivery, reason: string): Promise<Recorded>
+}
+
+export interface NoticeRow {
+  readonly id: number
+  readonly repo: string
+  readonly notice: Notice
+  readonly tries: number
+  readonly receivedAt: number
+}
+
+/** What forges have told and nobody has looked into yet. */
+export interface Notices {
+  /**
+   * Due ones, oldest first; taken from everybody else for `leaseMs`. Whoever takes one and is killed leaves it to the
+   * next after that time.
+   */
+  take(limit: number, leaseMs: number): Promise<readonly NoticeRow[]>
+  /** `outcome`: what came of it, for people. */
+  done(id: number, outcome: string): Promise<void>
+  /** To be tried again after `delayMs`. */
+  failed(id: number, error: string, delayMs: number): Promise<void>
+  /** Not dealt with, oldest first. */
+  pending(): Promise<readonly NoticeRow[]>
 }
 
 export type RunStatus = 'queued' | 'running' | 'waiting' | Outcome

@@ -132,11 +132,14 @@ export function createWebhookRouter({ config, store, log, limits = BODY_LIMITS }
       if (err instanceof JsonRefused) return refuse(400, err.message)
       throw err
     }
-    const incoming = door.parse(event, payload)
-    const named = incoming.kind === 'trigger' ? incoming.trigger.repo : incoming.repo
+    const told = door.parse(event, payload)
+    const named = told.kind === 'trigger' ? told.trigger.repo : told.repo
     const repository = named === undefined ? undefined : signed.find((one) => sameRepository(one.name, named))
     if (named !== undefined && repository === undefined) return refuse(403, NOT_YOURS)
 
+    const canAsk = repository !== undefined && hasApi(repository)
+    const incoming = told.kind === 'notice' && !canAsk ? told.otherwise : told
+    const moved = (ref: string) => (canAsk ? ({ kind: 'branch', ref } as const) : undefined)
     const delivery: NewDelivery = {
       source: door.kind,
       id,
@@ -152,13 +155,25 @@ export function createWebhookRouter({ config, store, log, limits = BODY_LIMITS }
         return answer(
           response,
           delivery,
-          await store.deliveries.recordBranchDeleted(delivery, repository?.name ?? incoming.repo, incoming.ref),
+          await store.deliveries.recordBranchDeleted(
+            delivery,
+            repository?.name ?? incoming.repo,
+            incoming.ref,
+            moved(incoming.ref),
+          ),
         )
       case 'trigger': {
         if (!isFullCommit(incoming.trigger.change.commit)) return refuse(422, 'the commit is not a full commit id')
         const trigger: Trigger = { ...incoming.trigger, repo: repository?.name ?? incoming.trigger.repo }
-        return answer(response, delivery, await store.deliveries.record(delivery, trigger))
+        const notice = trigger.kind === 'push' ? moved(trigger.change.ref) : undefined
+        return answer(response, delivery, await store.deliveries.record(delivery, trigger, notice))
       }
+      case 'notice':
+        return answer(
+          response,
+          delivery,
+          await store.deliveries.recordNotice(delivery, repository?.name ?? incoming.repo, incoming.notice),
+        )
       default:
         return unreachable(incoming)
     }
@@ -178,6 +193,9 @@ export function createWebhookRouter({ config, store, log, limits = BODY_LIMITS }
       case 'duplicate':
         log.info({ delivery: delivery.id, by: recorded.by, run: recorded.run?.id }, 'delivery was known')
         response.status(200).json({ duplicate: recorded.by, ...(recorded.run === undefined ? {} : run(recorded.run)) })
+        return
+      case 'noted':
+        response.status(202).json({ noted: recorded.about.kind })
         return
       case 'ignored':
         response.status(200).json({ ignored: recorded.reason })
@@ -216,6 +234,11 @@ function signers(
     }
     return matched
   })
+}
+
+/** Whether there is somebody to ask what a payload only claims. */
+function hasApi({ forge }: RepositoryConfig): boolean {
+  return forge.kind !== 'git' && forge.access !== undefined
 }
 
 /** Forges do not tell names apart by case. */

@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import { parseGit } from '../../src/forge/git/payload.ts'
 import { parseGithub } from '../../src/forge/github/payload.ts'
+import type { Incoming } from '../../src/forge/incoming.ts'
 import { JsonRefused, parseJson } from '../../src/forge/json.ts'
 import { isSignature, isSignedWith, sign } from '../../src/forge/signature.ts'
 import { BEFORE, COMMIT, githubPullRequest, githubPush, NO_COMMIT } from './payloads.ts'
@@ -104,11 +105,17 @@ describe('a push of GitHub', () => {
   })
 })
 
+/** What the payload itself has to do for, where GitHub cannot be asked. */
+function withoutApi(event: string, body: unknown): Incoming {
+  const incoming = parseGithub(event, body)
+  return incoming.kind === 'notice' ? incoming.otherwise : incoming
+}
+
 describe('a pull request of GitHub', () => {
   test.each(['opened', 'reopened', 'synchronize', 'ready_for_review'])(
     'that is %s becomes a trigger of its own kind',
     (action) => {
-      expect(parseGithub('pull_request', githubPullRequest({ action }))).toEqual({
+      expect(withoutApi('pull_request', githubPullRequest({ action }))).toEqual({
         kind: 'trigger',
         trigger: {
           kind: 'pull_request',
@@ -129,20 +136,20 @@ describe('a pull request of GitHub', () => {
   )
 
   test.each(['closed', 'labeled', 'edited'])('that is %s starts nothing: it brings no new commit', (action) => {
-    expect(parseGithub('pull_request', githubPullRequest({ action }))).toMatchObject({
+    expect(withoutApi('pull_request', githubPullRequest({ action }))).toMatchObject({
       kind: 'ignored',
       repo: 'acme/web',
     })
   })
 
   test('from a fork starts nothing', () => {
-    const incoming = parseGithub('pull_request', githubPullRequest({ headRepo: 'mallory/web' }))
+    const incoming = withoutApi('pull_request', githubPullRequest({ headRepo: 'mallory/web' }))
 
     expect(incoming).toMatchObject({ kind: 'ignored', reason: expect.stringContaining('fork') })
   })
 
   test('whose fork was deleted starts nothing', () => {
-    expect(parseGithub('pull_request', githubPullRequest({ headRepo: null }))).toMatchObject({ kind: 'ignored' })
+    expect(withoutApi('pull_request', githubPullRequest({ headRepo: null }))).toMatchObject({ kind: 'ignored' })
   })
 
   test('sent as a push is refused: the header must fit the body', () => {
@@ -227,5 +234,59 @@ describe('JSON from outside', () => {
     parseJson(Buffer.from('{"__proto__":{"polluted":true}}'))
 
     expect(Object.getOwnPropertyDescriptor(Object.prototype, 'polluted')).toBeUndefined()
+  })
+})
+
+describe('what is asked for again at GitHub', () => {
+  const repository = { full_name: 'acme/web' }
+  const sender = { login: 'ada' }
+  const notice = (event: string, body: object) => {
+    const incoming = parseGithub(event, { repository, sender, ...body })
+    return incoming.kind === 'notice' ? incoming.notice : incoming
+  }
+
+  test('a pull request needs no more than its number', () => {
+    expect(notice('pull_request', { action: 'labeled', number: 7 })).toEqual({ kind: 'pull_request', number: 7 })
+    expect(notice('pull_request', { pull_request: { number: 7 } })).toEqual({ kind: 'pull_request', number: 7 })
+    expect(notice('pull_request_review', { pull_request: { number: 7 } })).toEqual({ kind: 'review', pullRequest: 7 })
+  })
+
+  test('a comment on a pull request, as it was first written', () => {
+    const issue = { number: 7, pull_request: {} }
+
+    expect(notice('issue_comment', { action: 'created', issue, comment: { id: 9 } })).toEqual({
+      ...{ kind: 'comment', pullRequest: 7, comment: '9' },
+    })
+    expect(notice('issue_comment', { action: 'edited', issue, comment: { id: 9 } })).toMatchObject({ kind: 'ignored' })
+    expect(notice('issue_comment', { action: 'created', issue: { number: 7 }, comment: { id: 9 } })).toMatchObject({
+      reason: 'a comment on an issue starts nothing',
+    })
+  })
+
+  test('the buttons beside a check, and no other news of it', () => {
+    const check_run = { head_sha: COMMIT, external_id: 'acme/web#4/1' }
+    const asked = { kind: 'rerun', commit: COMMIT, identity: 'acme/web#4/1', by: 'ada' }
+
+    expect(notice('check_run', { action: 'rerequested', check_run })).toEqual(asked)
+    expect(
+      notice('check_run', { action: 'requested_action', check_run, requested_action: { identifier: 'retry' } }),
+    ).toEqual(asked)
+    expect(notice('check_run', { action: 'completed', check_run })).toMatchObject({ kind: 'ignored' })
+    expect(notice('check_suite', { action: 'rerequested', check_suite: { head_sha: COMMIT } })).toEqual({
+      ...{ kind: 'rerun', commit: COMMIT, by: 'ada' },
+    })
+  })
+
+  test('a merge queue that wants checks', () => {
+    const merge_group = {
+      head_sha: COMMIT,
+      head_ref: 'refs/heads/gh-readonly-queue/master/pr-7',
+      base_ref: 'refs/heads/master',
+    }
+
+    expect(notice('merge_group', { action: 'checks_requested', merge_group })).toEqual({
+      ...{ kind: 'merge_group', commit: COMMIT, ref: merge_group.head_ref, base: merge_group.base_ref },
+    })
+    expect(notice('merge_group', { action: 'destroyed', merge_group })).toMatchObject({ kind: 'ignored' })
   })
 })

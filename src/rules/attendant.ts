@@ -1,0 +1,95 @@
+import type { Logger } from 'pino'
+import type { RepositoryConfig } from '../config/types.ts'
+import type { Forge } from '../forge/types.ts'
+import { readFailure } from '../report/failure.ts'
+import type { NoticeRow, Notices } from '../store/types.ts'
+import type { Kept, Rule } from './types.ts'
+
+export interface Attendant {
+  /** Deals with what forges have told. Returns how much there was. Never throws for a forge. */
+  once(): Promise<number>
+  /** Has every rule look at every repository, whatever was told. */
+  review(): Promise<void>
+}
+
+const BATCH = 50
+/** Longer than dealing with a whole batch takes: only after a kill does somebody else take over. */
+const LEASE_MS = 5 * 60_000
+const FIRST_DELAY_MS = 1_000
+const LONGEST_DELAY_MS = 60_000
+/** After so long a forge will not answer any more; the reviews make good what was missed. */
+const GIVEN_UP_MS = 24 * 3_600_000
+
+export function createAttendant(deps: {
+  readonly notices: Notices
+  readonly repositories: Readonly<Record<string, RepositoryConfig>>
+  readonly forges: (repository: RepositoryConfig) => Forge
+  readonly rules: readonly Rule[]
+  readonly clock: () => number
+  readonly log: Logger
+}): Attendant {
+  const { notices, repositories, forges, rules, clock, log } = deps
+
+  function keptOf(repo: string): Kept | undefined {
+    const repository = Object.hasOwn(repositories, repo) ? repositories[repo] : undefined
+    return repository === undefined ? undefined : { repository, forge: forges(repository) }
+  }
+
+  async function attend(row: NoticeRow): Promise<void> {
+    const kept = keptOf(row.repo)
+    if (kept === undefined) return notices.done(row.id, 'the repository is no longer in the operator’s file')
+    try {
+      const done: string[] = []
+      for (const rule of rules) {
+        const what = await rule.attend?.(kept, row.notice)
+        if (what !== undefined) done.push(what)
+      }
+      const outcome = done.join('; ') || 'nothing was to be done'
+      log.info({ repo: row.repo, notice: row.notice, outcome }, 'news of a forge was dealt with')
+      await notices.done(row.id, outcome)
+    } catch (err) {
+      await postpone(row, err)
+    }
+  }
+
+  async function postpone({ id, repo, notice, tries, receivedAt }: NoticeRow, err: unknown): Promise<void> {
+    const why = err instanceof Error ? err.message : String(err)
+    if (clock() - receivedAt > GIVEN_UP_MS) {
+      log.error({ err, repo, notice, tries }, 'news of a forge was given up')
+      return notices.done(id, `given up: ${why}`)
+    }
+    log.warn({ err, repo, notice, tries }, 'news of a forge could not be dealt with yet')
+    const delay = Math.min(FIRST_DELAY_MS * 2 ** Math.min(tries, 10), LONGEST_DELAY_MS)
+    const failure = readFailure(err, clock())
+    await notices.failed(id, why, failure.kind === 'refused' ? delay : Math.max(delay, failure.waitMs ?? 0))
+  }
+
+  return {
+    async once() {
+      const rows = await notices.take(BATCH, LEASE_MS)
+      // In the order of their arrival within a repository; a forge that hangs holds up its own repository only.
+      const repos = [...new Set(rows.map(({ repo }) => repo))]
+      await Promise.all(
+        repos.map(async (repo) => {
+          for (const row of rows) if (row.repo === repo) await attend(row)
+        }),
+      )
+      return rows.length
+    },
+    async review() {
+      await Promise.all(
+        Object.keys(repositories).map(async (repo) => {
+          const kept = keptOf(repo)
+          if (kept === undefined) return
+          for (const rule of rules) {
+            try {
+              await rule.review?.(kept)
+            } catch (err) {
+              log.warn({ err, repo, rule: rule.name }, 'a rule could not be looked after; it is tried again')
+            }
+          }
+        }),
+      )
+    },
+  }
+}

@@ -1,0 +1,88 @@
+import type { Transaction } from 'kysely'
+import type { Notice } from '../core/notice.ts'
+import type { Database, Writing } from './database.ts'
+import { fromJson, nextId } from './database.ts'
+import type { Schema } from './schema.ts'
+import type { NoticeRow, Notices } from './types.ts'
+
+export function createNotices(database: Database): Notices {
+  return {
+    async take(limit, leaseMs) {
+      // Most looks find nothing: those take no turn among the writers.
+      const now = database.now()
+      const [due] = await database.read((db) => dueNotices(db, now, 1))
+      if (due === undefined) return []
+      return database.write(async ({ db, now }) => {
+        const rows = await dueNotices(db, now, limit)
+        for (const row of rows) {
+          row.tries += 1
+          await db
+            .updateTable('notices')
+            .set({ due_at: now + leaseMs, tries: row.tries })
+            .where('id', '=', row.id)
+            .execute()
+        }
+        return rows.map(toNoticeRow)
+      })
+    },
+
+    done: (id, outcome) =>
+      database.write(async ({ db, now }) => {
+        await db
+          .updateTable('notices')
+          .set({ done_at: now, outcome })
+          .where('id', '=', id)
+          .where('done_at', 'is', null)
+          .execute()
+      }),
+
+    failed: (id, error, delayMs) =>
+      database.write(async ({ db, now }) => {
+        await db
+          .updateTable('notices')
+          .set({ error, due_at: now + delayMs })
+          .where('id', '=', id)
+          .where('done_at', 'is', null)
+          .execute()
+      }),
+
+    pending: () =>
+      database.read(async (db) => {
+        const rows = await db.selectFrom('notices').selectAll().where('done_at', 'is', null).orderBy('id').execute()
+        return rows.map(toNoticeRow)
+      }),
+  }
+}
+
+export async function keepNotice({ db, now }: Writing, repo: string, notice: Notice): Promise<void> {
+  await db
+    .insertInto('notices')
+    .values({
+      id: await nextId(db, 'notices', 'id'),
+      repo,
+      notice: JSON.stringify(notice),
+      received_at: now,
+      due_at: now,
+      tries: 0,
+      done_at: null,
+      outcome: null,
+      error: null,
+    })
+    .execute()
+}
+
+function dueNotices(db: Transaction<Schema>, now: number, limit: number) {
+  return db
+    .selectFrom('notices')
+    .selectAll()
+    .where('done_at', 'is', null)
+    .where('due_at', '<=', now)
+    .orderBy('id')
+    .limit(limit)
+    .execute()
+}
+
+function toNoticeRow(row: Schema['notices']): NoticeRow {
+  const { id, repo, tries } = row
+  return { id, repo, notice: fromJson<Notice>(row.notice), tries, receivedAt: row.received_at }
+}
