@@ -1,12 +1,30 @@
-import type { Config } from '../src/config/types.ts'
+import type { Logger } from 'pino'
+import type { Config, RepositoryConfig } from '../src/config/types.ts'
+import type { Forge } from '../src/forge/types.ts'
+import type { Mirrors } from '../src/git/mirrors.ts'
+import { createDependentsRule } from '../src/rules/dependents.ts'
 import { createPullRequestRule } from '../src/rules/pull-requests.ts'
 import { createRerunRule } from '../src/rules/rerun.ts'
 import type { Rule } from '../src/rules/types.ts'
 import type { Store } from '../src/store/types.ts'
 
+export interface RulesDeps {
+  readonly config: Config
+  readonly store: Store
+  readonly forges: (repository: RepositoryConfig) => Forge
+  readonly mirrors: Mirrors
+  readonly clock: () => number
+  readonly log: Logger
+}
+
 /** The rules that are kept up at the forges, in the order in which they look at news. */
-export function createRules({ config, store }: { readonly config: Config; readonly store: Store }): readonly Rule[] {
+export function createRules(deps: RulesDeps): readonly Rule[] {
+  const { config, store } = deps
   const personOf = (login: string) =>
     Object.values(config.people).find(({ github }) => github?.toLowerCase() === login.toLowerCase())?.name
-  return [createPullRequestRule({ deliveries: store.deliveries }), createRerunRule({ runs: store.runs, personOf })]
+  return [
+    createPullRequestRule({ deliveries: store.deliveries }),
+    createRerunRule({ runs: store.runs, personOf }),
+    createDependentsRule({ ...deps, repositories: config.repositories }),
+  ]
 }

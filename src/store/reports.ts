@@ -23,7 +23,7 @@ export function createReports(database: Database): Reports {
       database.read((db) => {
         const changed = db
           .selectFrom('runs')
-          .select(['id', 'repo', 'number', 'version'])
+          .select(['id', 'repo', 'ref', 'number', 'version'])
           .whereRef('version', '>', 'reported')
           .orderBy('number')
           .limit(limit)
@@ -34,7 +34,7 @@ export function createReports(database: Database): Reports {
       database.write(async ({ db, now }) => {
         for (const state of states) {
           const rank = { weight: state.weight, run: run.number, version: run.version }
-          await desire(db, now, { repo: run.repo, ...keyOf(state) }, rank, state)
+          await desire(db, now, { repo: state.repo ?? run.repo, ...keyOf(state) }, rank, state)
         }
         await db
           .updateTable('runs')

@@ -465,7 +465,7 @@ export interface Reports {
   /** Runs but these that have changed since they were last recorded here, oldest first, with the version to record. */
   changed(limit: number, without?: readonly string[]): Promise<readonly RunVersion[]>
   /** Desires these states, where no state of higher rank is desired, and remembers the run as reported up to its version. */
-  record(run: RunVersion, states: readonly DesiredState[]): Promise<void>
+  record(run: Omit<RunVersion, 'ref'>, states: readonly DesiredState[]): Promise<void>
   /** States to send now, each for this caller alone for `claimMs`. */
   take(limit: number, claimMs: number): Promise<readonly ClaimedState[]>
   /** The forge has taken it. */
@@ -490,6 +490,7 @@ export interface Reports {
 export interface RunVersion {
   readonly id: string
   readonly repo: string
+  readonly ref: string
   readonly number: number
   /** Grows with every change of the run. */
   readonly version: number

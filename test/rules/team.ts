@@ -73,7 +73,7 @@ repositories:
   const store = await openStore({ url: `sqlite:${join(dir, 'penstock.db')}`, clock })
   const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
   const forges = createForges({ mirrors, url: config.server.url, log: LOG, clock })
-  const rules = createRules({ config, store })
+  const rules = createRules({ config, store, forges, mirrors, clock, log: LOG })
   const { repositories } = config
   const attendant = createAttendant({ notices: store.notices, repositories, forges, rules, clock, log: LOG })
   receive = createWebhookRouter({ config, store, log: LOG })
