@@ -4,10 +4,12 @@ import { processTerminal } from './commands/spec-file.ts'
 import { runCli } from './program.ts'
 
 // The reader of a pipe went away (`| head`): that is no failure.
-process.stdout.on('error', (err: NodeJS.ErrnoException) => {
-  if (err.code === 'EPIPE') process.exit(0)
-  throw err
-})
+for (const pipe of [process.stdout, process.stderr]) {
+  pipe.on('error', (err: NodeJS.ErrnoException) => {
+    if (err.code === 'EPIPE') process.exit(0)
+    throw err
+  })
+}
 
 await runCli(process.argv.slice(2), {
   env: environment(),
