@@ -7,7 +7,9 @@ import { runCli } from './program.ts'
 for (const pipe of [process.stdout, process.stderr]) {
   pipe.on('error', (err: NodeJS.ErrnoException) => {
     if (err.code === 'EPIPE') process.exit(0)
-    throw err
+    // Such as a full disk: no verdict on a run, which 1 would be.
+    if (pipe !== process.stderr) process.stderr.write(`the output cannot be written: ${err.message}\n`)
+    process.exit(2)
   })
 }
 
