@@ -1,5 +1,5 @@
 import { Command, CommanderError } from 'commander'
-import { ApiError, NoServer, type Variables } from './client.ts'
+import { ApiError, type Variables } from './client.ts'
 import { forgeCommand } from './commands/forge.ts'
 import { voteCommand, voteTokenCommand } from './commands/gate.ts'
 import { hookCommand } from './commands/hook.ts'
@@ -31,7 +31,7 @@ export interface Surroundings {
   readonly now: () => number
 }
 
-/** The whole command line: messages to `err`, data to `out`, the verdict to `exit`. Never throws for what a user did. */
+/** The whole command line: messages to `err`, data to `out`, the verdict to `exit`. Never throws. */
 export async function runCli(args: readonly string[], surroundings: Surroundings): Promise<void> {
   const { terminal } = surroundings
   const context = createContext(surroundings)
@@ -63,10 +63,12 @@ export async function runCli(args: readonly string[], surroundings: Surroundings
     } else if (err instanceof ApiError) {
       terminal.err(`${visible(err.message)}\n`)
       terminal.exit(err.status === 401 || err.status === 403 ? EXIT_AUTHENTICATION : EXIT_ERROR)
-    } else if (err instanceof NoServer) {
-      terminal.err(`${visible(err.message)}\n`)
+    } else {
+      // No server, a file that cannot be read, or a mistake of ours: rising out of here it would end the process
+      // with 1, which says that a run failed.
+      terminal.err(`${visible(err instanceof Error ? err.message : String(err))}\n`)
       terminal.exit(EXIT_ERROR)
-    } else throw err
+    }
   }
 }
 
