@@ -3,8 +3,10 @@ import type { Config, RepositoryConfig } from '../src/config/types.ts'
 import type { Forge } from '../src/forge/types.ts'
 import type { Mirrors } from '../src/git/mirrors.ts'
 import { createDependentsRule } from '../src/rules/dependents.ts'
+import { createDriftRule } from '../src/rules/drift.ts'
 import { createPullRequestRule } from '../src/rules/pull-requests.ts'
 import { createRerunRule } from '../src/rules/rerun.ts'
+import { createLostDeliveryRule, createUntoldBranchRule, createUntoldPullRequestRule } from '../src/rules/sweep.ts'
 import type { Rule } from '../src/rules/types.ts'
 import type { Store } from '../src/store/types.ts'
 
@@ -19,12 +21,17 @@ export interface RulesDeps {
 
 /** The rules that are kept up at the forges, in the order in which they look at news. */
 export function createRules(deps: RulesDeps): readonly Rule[] {
-  const { config, store } = deps
+  const { config, store, clock, log } = deps
+  const { deliveries, sightings, reports, audit } = store
   const personOf = (login: string) =>
     Object.values(config.people).find(({ github }) => github?.toLowerCase() === login.toLowerCase())?.name
   return [
-    createPullRequestRule({ deliveries: store.deliveries }),
+    createPullRequestRule({ deliveries }),
     createRerunRule({ runs: store.runs, personOf }),
     createDependentsRule({ ...deps, repositories: config.repositories }),
+    createLostDeliveryRule({ clock, log }),
+    createUntoldBranchRule({ deliveries, sightings, clock, log }),
+    createUntoldPullRequestRule({ deliveries, sightings, clock, log }),
+    createDriftRule({ reports, audit, clock, log }),
   ]
 }

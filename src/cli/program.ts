@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander'
 import { ApiError, type Variables } from './client.ts'
+import { deliveryCommand } from './commands/delivery.ts'
 import { forgeCommand } from './commands/forge.ts'
 import { voteCommand, voteTokenCommand } from './commands/gate.ts'
 import { hookCommand } from './commands/hook.ts'
@@ -46,6 +47,7 @@ export async function runCli(args: readonly string[], surroundings: Surroundings
     voteTokenCommand(context),
     poolCommand(context),
     deployCommand(context),
+    deliveryCommand(context),
     eventsCommand(context),
     auditCommand(context),
     hookCommand(context),

@@ -28,11 +28,17 @@ export interface Team {
   settle(): Promise<void>
   /** Time goes by for the store and the rules, and not for GitHub. */
   pass(ms: number): void
+  /** As the rules have it. */
+  clock(): number
+  /** Where GitHub delivers to. */
+  readonly hookUrl: string
+  /** Connections to it are cut. */
+  serverIsDown: boolean
   runs(): Promise<readonly RunRow[]>
   stop(): Promise<void>
 }
 
-const LOG = pino({ level: process.env.PENSTOCK_TEST_LOG ?? 'silent' })
+export const LOG = pino({ level: process.env.PENSTOCK_TEST_LOG ?? 'silent' })
 
 /** `acme/web` with the people ada (may write), ben (may approve, may write) and mallory (may only read). */
 export async function startTeam(options: { readonly environments?: string } = {}): Promise<Team> {
@@ -43,7 +49,11 @@ export async function startTeam(options: { readonly environments?: string } = {}
   world.setAccess(REPO, 'mallory', 'read')
   // Whoever listens on it is known only when everything else is there.
   let receive: express.Handler | undefined
-  const server: Server = createServer(express().use((request, response, next) => receive?.(request, response, next)))
+  const server: Server = createServer(
+    express().use((request, response, next) =>
+      team.serverIsDown ? request.destroy() : receive?.(request, response, next),
+    ),
+  )
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/hooks/github`
   const { id, privateKey } = world.createApp({
@@ -78,10 +88,13 @@ repositories:
   const attendant = createAttendant({ notices: store.notices, repositories, forges, rules, clock, log: LOG })
   receive = createWebhookRouter({ config, store, log: LOG })
 
-  return {
+  const team: Team = {
     hub,
     world,
     config,
+    clock,
+    hookUrl: url,
+    serverIsDown: false,
     store,
     forge: forges(config.repositories[REPO] as RepositoryConfig),
     async settle() {
@@ -106,4 +119,5 @@ repositories:
       await rm(dir, { recursive: true, force: true })
     },
   }
+  return team
 }
