@@ -8,7 +8,7 @@ import type { Deliveries, NewDelivery, Recorded, RunRow } from './types.ts'
 
 export function createDeliveries(database: Database): Deliveries {
   return {
-    record: (delivery, trigger, notice) =>
+    record: (delivery, trigger, admission, notice) =>
       database.write(async (tx) => {
         const known = await findKnown(tx.db, delivery)
         if (known !== undefined) return known
@@ -36,7 +36,7 @@ export function createDeliveries(database: Database): Deliveries {
           }
         }
 
-        const run = await insertRun(tx, trigger)
+        const run = await insertRun(tx, trigger, admission)
         await insertDelivery(tx, delivery, { outcome: 'run', run: run.number })
         if (meaning !== undefined) {
           await tx.db

@@ -3,6 +3,7 @@ import express, { type Request, type Response, type Router } from 'express'
 import type { Logger } from 'pino'
 import { problem, sendProblem } from '../api/problem.ts'
 import type { Config, RepositoryConfig } from '../config/types.ts'
+import { admit, type TrustFacts } from '../core/admission.ts'
 import { isFullCommit, type Trigger } from '../core/change.ts'
 import { unreachable } from '../core/unreachable.ts'
 import { parseGit } from '../forge/git/payload.ts'
@@ -48,6 +49,11 @@ const DOORS: readonly Door[] = [
     parse: parseGit,
   },
 ]
+
+/** Only people with write access move a branch: whoever could push it there vouches for it. */
+const ON_A_BRANCH: TrustFacts = { origin: 'branch', specChanged: false, approved: false }
+/** Of a pull request a payload only claims whose it is. Where the forge cannot be asked, it is a stranger's. */
+const NOBODY_TO_ASK: TrustFacts = { origin: 'fork', specChanged: true, approved: false }
 
 const DELIVERY_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/
 const EVENT = /^[a-z][a-z0-9_]{0,63}$/
@@ -166,7 +172,12 @@ export function createWebhookRouter({ config, store, log, limits = BODY_LIMITS }
         if (!isFullCommit(incoming.trigger.change.commit)) return refuse(422, 'the commit is not a full commit id')
         const trigger: Trigger = { ...incoming.trigger, repo: repository?.name ?? incoming.trigger.repo }
         const notice = trigger.kind === 'push' ? moved(trigger.change.ref) : undefined
-        return answer(response, delivery, await store.deliveries.record(delivery, trigger, notice))
+        const isPull = trigger.kind === 'pull_request'
+        const admission = admit(isPull ? 'pull_request' : 'push', isPull ? NOBODY_TO_ASK : ON_A_BRANCH)
+        if (admission.kind === 'refused') {
+          return answer(response, delivery, await store.deliveries.recordIgnored(delivery, admission.sentence))
+        }
+        return answer(response, delivery, await store.deliveries.record(delivery, trigger, admission, notice))
       }
       case 'notice':
         return answer(

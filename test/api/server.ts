@@ -130,6 +130,8 @@ export async function startServer(): Promise<Running> {
     clock,
     headOf: async (_repo, ref) => (ref === 'refs/heads/master' ? COMMIT : undefined),
     forges: ({ name }) => forges.get(name) ?? PLAIN_FORGE,
+    isOnBranch: async (_repo, commit) => commit === COMMIT,
+    specDifference: async (_repo, _commit, base) => ({ changed: true, base, tip: COMMIT, text: '+run: \u202eevil\n' }),
     textMasker: createTextMasker,
     parseJunit: (bytes) => parseJUnit(bytes).cases,
   }

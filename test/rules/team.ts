@@ -28,6 +28,8 @@ export interface Team {
   settle(): Promise<void>
   /** Time goes by for the store and the rules, and not for GitHub. */
   pass(ms: number): void
+  /** Time goes by for GitHub. */
+  passAtGithub(ms: number): void
   runs(): Promise<readonly RunRow[]>
   stop(): Promise<void>
 }
@@ -37,7 +39,8 @@ const LOG = pino({ level: process.env.PENSTOCK_TEST_LOG ?? 'silent' })
 /** `acme/web` with the people ada (may write), ben (may approve, may write) and mallory (may only read). */
 export async function startTeam(options: { readonly environments?: string } = {}): Promise<Team> {
   const dir = await mkdtemp(join(tmpdir(), 'pst-team-'))
-  const hub = await startHub()
+  let aheadAtGithub = 0
+  const hub = await startHub({ clock: () => Date.now() + aheadAtGithub })
   const { world } = hub.github
   world.setAccess(REPO, 'ben', 'write')
   world.setAccess(REPO, 'mallory', 'read')
@@ -73,7 +76,7 @@ repositories:
   const store = await openStore({ url: `sqlite:${join(dir, 'penstock.db')}`, clock })
   const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
   const forges = createForges({ mirrors, url: config.server.url, log: LOG, clock })
-  const rules = createRules({ config, store })
+  const rules = createRules({ config, store, mirrors })
   const { repositories } = config
   const attendant = createAttendant({ notices: store.notices, repositories, forges, rules, clock, log: LOG })
   receive = createWebhookRouter({ config, store, log: LOG })
@@ -96,6 +99,9 @@ repositories:
     },
     pass: (ms) => {
       ahead += ms
+    },
+    passAtGithub: (ms) => {
+      aheadAtGithub += ms
     },
     runs: () => store.runs.list({ limit: 200 }),
     async stop() {
