@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { describe, expect, test } from 'vitest'
 import {
   ACCESS,
@@ -149,4 +149,19 @@ describe('/ok-to-test', () => {
   ] as const)('%s', (_how, asked, kind) => {
     expect(judgeApproval({ head, ...asked }).kind).toBe(kind)
   })
+})
+
+test('whoever makes a run has asked at this door: no file records a trigger without `admit`', () => {
+  const root = new URL('../../', import.meta.url)
+  const files = ['src', 'activities', 'worker'].flatMap((folder) =>
+    readdirSync(new URL(folder, root), { recursive: true, encoding: 'utf8' })
+      .filter((name) => name.endsWith('.ts'))
+      .map((name) => `${folder}/${name}`),
+  )
+  const wrong = files.filter((name) => {
+    const text = readFileSync(new URL(name, root), 'utf8')
+    return /deliveries\??\s*\.record\(/.test(text) && !/\badmit\(/.test(text)
+  })
+
+  expect(wrong).toEqual([])
 })

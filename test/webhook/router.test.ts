@@ -91,6 +91,8 @@ describe('a delivery that is right', () => {
 
     expect(answer.status).toBe(202)
     expect((await runs())[0]?.trigger.kind).toBe('pull_request')
+    // Its payload claims that it is no fork; there is nobody here to ask.
+    expect((await runs())[0]).toMatchObject({ status: 'waiting', secrets: 'none', held: expect.any(String) })
   })
 
   test('of a plain repository becomes a run', async () => {
