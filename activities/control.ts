@@ -2,6 +2,7 @@ import { ApplicationFailure, Context } from '@temporalio/activity'
 import type { Logger } from 'pino'
 import { approversOf, excludedOf } from '../src/config/people.ts'
 import type { Config, RepositoryConfig } from '../src/config/types.ts'
+import { admit, ON_A_BRANCH, withheld } from '../src/core/admission.ts'
 import type { Subject } from '../src/core/approval.ts'
 import { branchName, branchRole } from '../src/core/change.ts'
 import type { SpecDiagnostic, Waiting } from '../src/core/events.ts'
@@ -80,11 +81,17 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     if (outcome && detail.try === number && outcome !== 'skipped') return refuse(outcome, detail.reason ?? outcome)
 
     await store.events.append(run, `try/${number}/started`, [{ type: 'run.started.v1', try: number }])
+    // However it came here: nothing is run of a commit that waits for somebody who lets it.
+    if (detail.held !== undefined) return refuse('canceled', detail.held)
     const repository = repositoryOf(detail.repo)
     if (!repository) return refuse('errored', `repository ${detail.repo} is no longer in the operator's file`)
     const planned = detail.plan ?? (await makePlan(repository, detail))
     if ('missing' in planned) return refuse('errored', planned.missing)
     if ('refused' in planned) return refuse('failed', planned.refused)
+    for (const { kind, name } of planned.stages) {
+      const denied = kind === 'jobs' ? undefined : withheld(detail.secrets, { kind: 'stage', name })
+      if (denied !== undefined) return refuse('failed', denied)
+    }
     let { progress } = detail
     if (branchRole(change.ref, repository.branches) === 'production' && !change.pullRequest) {
       const released = await releasedDeliverables(repository, detail)
@@ -100,7 +107,9 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
         change,
         trigger: detail.trigger.kind,
         environmentUrls: Object.fromEntries(
-          Object.values(repository.environments).flatMap((one) => (one.url ? [[one.name, one.url]] : [])),
+          (detail.secrets === 'none' ? [] : Object.values(repository.environments)).flatMap((one) =>
+            one.url ? [[one.name, one.url]] : [],
+          ),
         ),
         unplaceable: config.unplaceable,
       },
@@ -207,6 +216,8 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
   }: Parameters<ControlActivities['acquireEnvironment']>[0]) {
     const ended = await endedAlready(run)
     if (ended) return { kind: 'impossible', sentence: ended } as const
+    const denied = withheld((await runOf(run)).secrets, { kind: 'environment', name: environment })
+    if (denied !== undefined) return { kind: 'impossible', sentence: denied } as const
     const settings = repositoryOf(repo)?.environments[environment]
     if (!settings) return { kind: 'impossible', sentence: `${repo} has no environment "${environment}"` } as const
     const pool = environmentPool(repo, environment)
@@ -236,6 +247,12 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
 
   async function acquirePools({ key, requests }: Parameters<ControlActivities['acquirePools']>[0]) {
     const holder = jobId(key)
+    const { secrets } = await runOf(key.run)
+    for (const { name, privileged } of config.pools) {
+      const isAsked = privileged && requests.some(({ pool }) => pool === name)
+      const denied = isAsked ? withheld(secrets, { kind: 'pool', name }) : undefined
+      if (denied !== undefined) return { kind: 'impossible', sentence: denied } as const
+    }
     const result = await store.leases.acquire({
       holder,
       run: key.run,
@@ -274,12 +291,14 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
 
   async function startJob(input: JobInput): Promise<JobStart> {
     const { key, job } = input
-    const { status, attempts, number } = await runOf(key.run)
+    const detail = await runOf(key.run)
+    const { status, attempts, number } = detail
     const known = knownEnd(key, attempts)
     if (known) return known
     if (isOutcome(status)) return { kind: 'refused', outcome: 'errored', reason: endedSentence(key.run, status) }
     const [possible, slot] = await Promise.all([cluster.canPlace(job), acquireSlot(key, number, job)])
-    const values = secretValues(input.repo, job)
+    const values = secretValues(detail, job)
+    if ('denied' in values) return { kind: 'refused', outcome: 'failed', reason: values.denied }
     if ('refused' in values) return { kind: 'refused', outcome: 'errored', reason: values.refused }
     if (possible.kind === 'no' && input.context.unplaceable === 'fail') {
       return { kind: 'refused', outcome: 'errored', reason: possible.sentence }
@@ -330,10 +349,13 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     return { kind: 'ended', outcome: row.outcome, ...(row.reason === undefined ? {} : { reason: row.reason }) }
   }
 
-  function secretValues(repo: string, job: Job) {
+  /** By what the database knows of the run; what the workflow says of its repository or scope does not count. */
+  function secretValues({ repo, secrets }: RunDetail, job: Job) {
     const known = repositoryOf(repo)?.secrets ?? {}
     const values: { name: string; value: string }[] = []
     for (const { name } of job.secrets) {
+      const denied = withheld(secrets, { kind: 'secret', name })
+      if (denied !== undefined) return { denied }
       const secret = Object.hasOwn(known, name) ? known[name] : undefined
       if (!secret) {
         const names = Object.keys(known).join(', ') || 'none'
@@ -399,6 +421,8 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
 
   async function deploy(input: Parameters<ControlActivities['deploy']>[0]) {
     const { run, repo, commit, environment, deliverable } = input
+    const denied = withheld((await runOf(run)).secrets, { kind: 'environment', name: environment })
+    if (denied !== undefined) return { outcome: 'failed', reason: denied } as const
     const target = repositoryOf(repo)?.environments[environment]?.target?.swarm
     if (!target) {
       const reason = `environment ${environment} has no target in the operator's file, so nothing can be put there`
@@ -438,6 +462,8 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
   async function openGate(input: Parameters<ControlActivities['openGate']>[0]): Promise<GateAnswer> {
     const { run, repo, gate, environment, deliverables } = input
     const detail = await runOf(run)
+    const denied = withheld(detail.secrets, { kind: 'environment', name: environment })
+    if (denied !== undefined) throw ApplicationFailure.nonRetryable(denied, 'failed')
     const settings = repositoryOf(repo)?.environments[environment]?.gate
     if (!settings) throw ApplicationFailure.nonRetryable(`environment ${environment} has no gate any more`, 'errored')
     const commit = await mirrors.commitInfo(repo, detail.change.commit)
@@ -550,11 +576,15 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     const repository = repositoryOf(detail.repo)
     if (!repository)
       return { outcome: 'errored', reason: `${detail.repo} is no longer in the operator's file` } as const
+    const denied = withheld(detail.secrets, { kind: 'branch', name: branch })
+    if (denied !== undefined) return { outcome: 'failed', reason: denied } as const
     const { commit } = detail.change
     const row = await store.gates.get(run, gate)
     if (row?.state !== 'approved' || row.subject.commit !== commit) {
       return { outcome: 'failed', reason: 'the gate is no longer approved for this commit' } as const
     }
+    const admitted = admit('promotion', ON_A_BRANCH)
+    if (admitted.kind === 'refused') return { outcome: 'failed', reason: admitted.sentence } as const
     const held = await heldByDependents(detail, repository)
     if (held) return { outcome: 'failed', reason: held } as const
     const moved = await beating(() => deps.forges(repository).fastForward(branch, commit))
@@ -574,6 +604,7 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
           ...(detail.change.author ? { author: detail.change.author } : {}),
         },
       },
+      admitted,
     )
     return { outcome: 'succeeded' } as const
   }

@@ -12,6 +12,8 @@ import { serveGit } from './git/serve.ts'
 import { createTextMasker } from './logs/masker.ts'
 import { createLogStore } from './logs/store.ts'
 import { parseJUnit } from './results/junit.ts'
+import { createSpecDifferences } from './rules/spec-difference.ts'
+import { SPEC_FILE } from './spec/parse.ts'
 import { openStore } from './store/open-store.ts'
 import { connectTemporal } from './temporal/client.ts'
 import { createDispatcher } from './temporal/dispatcher.ts'
@@ -26,6 +28,7 @@ async function main(): Promise<void> {
   const logs = createLogStore({ dir: join(config.dataDir, 'steps'), clock: Date.now })
   const mirrors = createMirrors({ dir: join(config.dataDir, 'mirrors') })
   const forges = createForges({ mirrors, url: config.server.url, log, clock: Date.now })
+  const differences = createSpecDifferences({ mirrors, file: SPEC_FILE })
   const temporal = connectTemporal(config.temporal)
   const app = createApp({
     config,
@@ -39,6 +42,10 @@ async function main(): Promise<void> {
       return repository && forges(repository).branchTip(branchName(ref))
     },
     forges,
+    isOnBranch: async (repository, commit) =>
+      mirrors.isOnBranch(repository.name, await forges(repository).source(), commit),
+    specDifference: (repository, commit, base) =>
+      differences({ name: repository.name, forge: forges(repository) }, commit, base),
     textMasker: createTextMasker,
     parseJunit: (bytes) => parseJUnit(bytes).cases,
     mount: (express) => mountGit(express, mirrors),

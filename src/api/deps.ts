@@ -17,6 +17,19 @@ export interface ApiDeps {
   /** The commit that a branch (`refs/heads/…`) has at its source now; undefined: no such branch. */
   readonly headOf: (repo: string, ref: string) => Promise<string | undefined>
   readonly forges: (repository: RepositoryConfig) => Forge
+  /** Whether a commit is on a branch of the repository now: only people with write access bring it there. */
+  readonly isOnBranch: (repository: RepositoryConfig, commit: string) => Promise<boolean>
+  /** How the spec at a commit differs from the one at the tip of a branch. */
+  readonly specDifference: (
+    repository: RepositoryConfig,
+    commit: string,
+    base: string,
+  ) => Promise<{
+    readonly changed: boolean
+    readonly base: string
+    readonly tip?: string
+    readonly text?: string
+  }>
   /** Replaces these secrets, as in a log, in texts that a job wrote. */
   readonly textMasker: (
     secrets: readonly { readonly name: string; readonly value: string }[],

@@ -1,5 +1,6 @@
 import { createHmac } from 'node:crypto'
 import { z } from 'zod'
+import { withheld } from '../core/admission.ts'
 import { type JobKey, jobId, type LogKey } from '../core/ids.ts'
 import { stageJobs } from '../core/plan.ts'
 import { type EventAppend, LogMoved } from '../internal/types.ts'
@@ -206,8 +207,10 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
     known.add(id)
   }
 
+  /** By what the database knows of the run, whatever its plan names. */
   function secretsOf(run: RunDetail, job: JobKey) {
     return namesOfSecrets(run, job).flatMap((name) => {
+      if (withheld(run.secrets, { kind: 'secret', name }) !== undefined) return []
       const secret = config.repositories[run.repo]?.secrets[name]
       return secret === undefined ? [] : [{ name, value: secret.reveal() }]
     })

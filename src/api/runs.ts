@@ -4,8 +4,10 @@ import type { ServerResponse } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import type { RepositoryConfig } from '../config/types.ts'
+import { type Access, admit, factsOfRun } from '../core/admission.ts'
 import { branchRole, isFullCommit } from '../core/change.ts'
 import { OUTCOMES } from '../core/outcome.ts'
+import { toVisibleLines } from '../core/report/text.ts'
 import type { EventRow, RunRow, RunStatus } from '../store/types.ts'
 import type { ApiDeps } from './deps.ts'
 import { findRun } from './find.ts'
@@ -16,6 +18,7 @@ const STATUSES: readonly RunStatus[] = ['queued', 'running', 'waiting', ...OUTCO
 
 const Reason = z.string().trim().min(1, 'must say why').max(500)
 const Retry = z.strictObject({ fromTry: z.int().min(1).optional() })
+const Admit = z.strictObject({ commit: z.string().refine(isFullCommit, 'must be the full id of the run’s commit') })
 const Because = z.strictObject({ reason: Reason })
 const Start = z
   .strictObject({
@@ -29,11 +32,14 @@ const Start = z
   })
   .refine((one) => one.ref !== undefined || one.commit !== undefined, 'a ref or a commit is needed')
 
+/** Whoever has the permission `run` here is somebody with write access: the operator's file says so. */
+const MAY_RUN: Access = 'write'
 const EVENT_POLL_MS = 200
 /** Shorter than the idle time after which proxies cut a connection. */
 const HEARTBEAT_MS = 15_000
 
-export function runRoutes({ config, store, headOf, clock }: ApiDeps): readonly Route[] {
+export function runRoutes(deps: ApiDeps): readonly Route[] {
+  const { config, store, headOf, clock } = deps
   const shown = <T extends RunRow>(run: T) => ({
     ...run,
     url: `${config.server.url}/api/v1/runs/${run.number}`,
@@ -115,6 +121,7 @@ export function runRoutes({ config, store, headOf, clock }: ApiDeps): readonly R
           },
           // Who asks for a run cannot approve it: to the gate this is the same as a push.
           { kind: 'manual', repo, requestedBy: by, change: { ...change, pusher: by } },
+          ref === undefined ? await admissionOf(repository, change.commit) : admissionOfTip(),
         )
         switch (recorded.kind) {
           case 'run':
@@ -136,6 +143,48 @@ export function runRoutes({ config, store, headOf, clock }: ApiDeps): readonly R
       summary: 'One run with its plan, its progress and every attempt of its stages, jobs and steps.',
       async handle({ params }) {
         return json(shown(await findRun(store, params)))
+      },
+    },
+    {
+      method: 'GET',
+      path: '/api/v1/runs/:run/admission',
+      permission: 'read',
+      summary:
+        'What the run may ask for, whether it waits for somebody who lets its commit run, and how its spec differs from the base branch’s, line by line, with control characters made visible.',
+      async handle({ params }) {
+        const run = await findRun(store, params)
+        const repository = config.repositories[run.repo]
+        if (repository === undefined) throw notFound()
+        const { commit, pullRequest } = run.change
+        const base = pullRequest?.base ?? repository.branches.candidate
+        const { text, ...difference } = await deps.specDifference(repository, commit, base)
+        return json({
+          run: run.number,
+          commit,
+          secrets: run.secrets,
+          ...(run.held === undefined ? {} : { held: run.held }),
+          ...(run.approval === undefined ? {} : { approval: run.approval }),
+          difference: { ...difference, ...(text === undefined ? {} : { lines: toVisibleLines(text.split('\n')) }) },
+        })
+      },
+    },
+    {
+      method: 'POST',
+      path: '/api/v1/runs/:run/admit',
+      permission: 'run',
+      summary:
+        'Lets the commit of a run that waits for it run, without secrets. You say which commit you have looked at.',
+      body: { kind: 'json', schema: Admit },
+      async handle({ params, body, by }) {
+        const run = await findRun(store, params)
+        const { commit } = body as z.infer<typeof Admit>
+        const answer = await store.runs.admit(run.id, commit, by, 'api')
+        if (answer === 'admitted') return json({ run: run.number, id: run.id, commit }, 202)
+        const why =
+          answer === 'another_commit'
+            ? `run ${run.number} is of ${run.change.commit}`
+            : `run ${run.number} waits for nobody to let it run`
+        throw new ProblemError(problem(409, why, { reason: answer }))
       },
     },
     {
@@ -185,12 +234,15 @@ export function runRoutes({ config, store, headOf, clock }: ApiDeps): readonly R
       async handle({ params, body, by }) {
         const run = await findRun(store, params)
         const { fromTry } = body as z.infer<typeof Retry>
+        const admission = admit('retry', factsOfRun(run, MAY_RUN))
+        if (admission.kind !== 'starts') throw new ProblemError(problem(409, admission.sentence, { reason: 'held' }))
         const answer = await store.runs.retry(run.id, fromTry ?? run.try, by)
         if (answer.kind === 'retried') return json({ run: run.number, id: run.id, try: answer.try }, 202)
         const why = {
           not_ended: `run ${run.number} has not ended; cancel it first`,
           succeeded: `run ${run.number} succeeded; start a new one instead`,
           alreadyRetried: `run ${run.number} has been retried already: it is at try ${run.try}`,
+          held: `run ${run.number} waits for somebody who lets its commit run`,
           unknown: 'the run is not known',
         }[answer.why]
         throw new ProblemError(problem(409, why, { reason: answer.why }))
@@ -232,6 +284,26 @@ export function runRoutes({ config, store, headOf, clock }: ApiDeps): readonly R
       },
     },
   ]
+
+  /** A commit that is on no branch may be anybody's: forges give out the commits of forks like their own. */
+  async function admissionOf(repository: RepositoryConfig, commit: string) {
+    const isOurs = await deps.isOnBranch(repository, commit)
+    const specChanged = isOurs
+      ? false
+      : (await deps.specDifference(repository, commit, repository.branches.candidate)).changed
+    return granted({ origin: isOurs ? 'branch' : 'fork', specChanged })
+  }
+
+  /** What is at the tip of a branch was brought there by somebody with write access. */
+  function admissionOfTip() {
+    return granted({ origin: 'branch', specChanged: false })
+  }
+
+  function granted(facts: { readonly origin: 'branch' | 'fork'; readonly specChanged: boolean }) {
+    const admission = admit('api', { ...facts, asker: MAY_RUN, approved: false })
+    if (admission.kind === 'refused') throw new ProblemError(problem(403, admission.sentence))
+    return admission
+  }
 
   async function tipOf(repository: RepositoryConfig, ref: string, commit: string | undefined) {
     const full = ref.startsWith('refs/') ? ref : `refs/heads/${ref}`

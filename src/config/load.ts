@@ -206,6 +206,7 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
     repositories,
     pools: Object.entries(raw.pools).map(([name, pool]) => ({
       name,
+      privileged: pool.privileged,
       units: Object.entries(pool.units).map(([unit, { labels, properties }]) => ({ name: unit, labels, properties })),
     })),
   }

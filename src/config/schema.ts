@@ -200,6 +200,10 @@ export const OperatorFile = z.strictObject({
     .record(
       name,
       z.strictObject({
+        privileged: z
+          .boolean()
+          .describe('Never given to the code of people without write access: see strangers.md.')
+          .default(false),
         units: z
           .record(
             name,

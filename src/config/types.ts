@@ -91,6 +91,8 @@ export interface SwarmTarget {
 
 export interface PoolConfig {
   readonly name: string
+  /** Never given to the code of strangers. */
+  readonly privileged: boolean
   readonly units: readonly {
     readonly name: string
     readonly labels: readonly string[]

@@ -8,7 +8,11 @@ export type RunEvent =
   | { readonly type: 'run.queued.v1'; readonly by: string; readonly reason: string }
   | { readonly type: 'run.started.v1'; readonly try: number }
   | { readonly type: 'run.finished.v1'; readonly try: number; readonly outcome: Outcome; readonly reason?: string }
-  | { readonly type: 'run.retried.v1'; readonly try: number; readonly by: string }
+  /** The run waits for somebody who lets its commit run. */
+  | { readonly type: 'run.held.v1'; readonly sentence: string }
+  | { readonly type: 'run.admitted.v1'; readonly commit: string; readonly by: string; readonly channel: string }
+  /** `cause`: what was asked for is done once, however often it is looked at. */
+  | { readonly type: 'run.retried.v1'; readonly try: number; readonly by: string; readonly cause?: string }
   | { readonly type: 'run.cancel_requested.v1'; readonly by: string; readonly reason: string }
   /** The run gets no plan: what is wrong in the spec. */
   | { readonly type: 'spec.refused.v1'; readonly diagnostics: readonly SpecDiagnostic[] }
@@ -116,6 +120,6 @@ export interface SpecDiagnostic {
 
 /** Why something waits: a kind for programs and a sentence for people. */
 export interface Waiting {
-  readonly kind: 'node' | 'pool' | 'environment' | 'approval' | 'worker' | 'dependents'
+  readonly kind: 'node' | 'pool' | 'environment' | 'approval' | 'worker' | 'dependents' | 'admission'
   readonly sentence: string
 }

@@ -1,3 +1,4 @@
+import type { Access } from '../core/admission.ts'
 import type { FastForward, Source } from '../git/mirrors.ts'
 
 export type { FastForward, Source }
@@ -124,10 +125,12 @@ export interface Comment {
   readonly pullRequest: number
   /** Somebody changed the text after it was first written. */
   readonly edited: boolean
+  /** When it was written, and last changed, by the forge's clock; absent where the forge does not say. */
+  readonly at?: number
+  readonly changedAt?: number
 }
 
-export const ACCESS = ['none', 'read', 'write', 'admin'] as const
-export type Access = (typeof ACCESS)[number]
+export { ACCESS, type Access } from '../core/admission.ts'
 
 export interface People {
   /** What a login may do in this repository now. An unknown login may do nothing. */

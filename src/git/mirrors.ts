@@ -20,6 +20,11 @@ export class NoSuchCommit extends Error {
   override readonly name = 'NoSuchCommit'
 }
 
+/** More than this nobody reads as the difference of a file. */
+const MOST_DIFFERENT = 1024 * 1024
+/** Beside `refs/heads`, which is fetched by others at the same time. */
+const SEEN = 'refs/seen/heads'
+
 /** Of a file, and of the list of its folder: far more than a spec may have. */
 const MOST_READ = 4 * 1024 * 1024
 
@@ -32,6 +37,13 @@ export interface Mirrors {
   /** Bytes of a regular file at a commit. Throws `NotAFile`. */
   readFile(repo: string, commit: string, path: string): Promise<Buffer>
   commitInfo(repo: string, commit: string): Promise<CommitInfo>
+  /**
+   * What turns a file at one commit into the file at another, as a unified diff; empty: same bytes, same kind. Both
+   * commits are there. Undefined: it is too large to be read by anybody.
+   */
+  difference(repo: string, from: string, to: string, path: string): Promise<string | undefined>
+  /** Whether a branch of the source has this commit now, at its tip or before. */
+  isOnBranch(repo: string, source: Source, commit: string): Promise<boolean>
   /** The commit a branch has at the source now; undefined: no such branch. */
   head(source: Source, branch: string): Promise<string | undefined>
   /**
@@ -58,43 +70,38 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
   // No percent signs: git would decode them in a `file://` address.
   const pathOf = (repo: string) => join(dir, `${encodeURIComponent(repo).replaceAll('%', '=')}.git`)
 
+  async function made(repo: string): Promise<string> {
+    const path = pathOf(repo)
+    if (existsSync(path)) return path
+    await mkdir(dir, { recursive: true })
+    const fresh = `${path}.${randomUUID()}.new`
+    await git(['init', '--quiet', '--bare', '--', fresh])
+    await rename(fresh, path).catch((err: NodeJS.ErrnoException) => {
+      if (err.code !== 'ENOTEMPTY' && err.code !== 'EEXIST') throw err
+      // Another call or process was faster.
+      return rm(fresh, { recursive: true, force: true })
+    })
+    return path
+  }
+
+  function fetch(path: string, source: Source, what: string, ...options: readonly string[]): Promise<Buffer> {
+    const from = [...otherEnd(source.url, 'upload-pack'), '--', source.url, what]
+    return git(['fetch', '--quiet', '--no-tags', '--no-write-fetch-head', '--force', ...options, ...from], {
+      dir: path,
+      url: source.url,
+      ...(source.auth ? { auth: source.auth } : {}),
+    })
+  }
+
   async function fetchCommit(repo: string, source: Source, commit: string): Promise<string> {
     const path = pathOf(repo)
     if (await has(path, commit)) return path
-    if (!existsSync(path)) {
-      await mkdir(dir, { recursive: true })
-      const fresh = `${path}.${randomUUID()}.new`
-      await git(['init', '--quiet', '--bare', '--', fresh])
-      await rename(fresh, path).catch((err: NodeJS.ErrnoException) => {
-        if (err.code !== 'ENOTEMPTY' && err.code !== 'EEXIST') throw err
-        // Another call or process was faster.
-        return rm(fresh, { recursive: true, force: true })
-      })
-    }
-    const fetch = (what: readonly string[]) =>
-      git(
-        [
-          'fetch',
-          '--quiet',
-          '--no-tags',
-          '--no-write-fetch-head',
-          '--force',
-          ...otherEnd(source.url, 'upload-pack'),
-          '--',
-          source.url,
-          ...what,
-        ],
-        {
-          dir: path,
-          url: source.url,
-          ...(source.auth ? { auth: source.auth } : {}),
-        },
-      )
+    await made(repo)
     try {
-      await fetch([`${commit}:refs/penstock/${commit}`])
+      await fetch(path, source, `${commit}:refs/penstock/${commit}`)
     } catch {
       // Servers that do not serve unadvertised commits: take all branches, then look.
-      await fetch(['+refs/heads/*:refs/heads/*'])
+      await fetch(path, source, '+refs/heads/*:refs/heads/*')
       if (await isCommit(path, commit)) await git(['update-ref', `refs/penstock/${commit}`, commit], { dir: path })
     }
     if (!(await isCommit(path, commit))) {
@@ -139,6 +146,23 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
       ).toString()
       const [author = '', authorEmail = '', title = ''] = text.trimEnd().split('\0')
       return { author, authorEmail, title }
+    },
+    async difference(repo, from, to, path) {
+      const plain = ['--no-color', '--no-ext-diff', '--no-textconv', '--no-renames', '--text', '--unified=3']
+      try {
+        const asked = ['diff', ...plain, '--end-of-options', from, to, '--', path]
+        return (await git(asked, { dir: pathOf(repo), maxBytes: MOST_DIFFERENT })).toString()
+      } catch (err) {
+        if (err instanceof GitFailed && err.exitCode === undefined) return undefined
+        throw err
+      }
+    },
+    async isOnBranch(repo, source, commit) {
+      const path = await made(repo)
+      await fetch(path, source, `+refs/heads/*:${SEEN}/*`, '--prune')
+      if (!(await isCommit(path, commit))) return false
+      const asked = ['for-each-ref', '--count=1', `--contains=${commit}`, '--format=%(refname)', `${SEEN}/`]
+      return (await git(asked, { dir: path })).length > 0
     },
     async head(source, branch) {
       const text = (

@@ -87,6 +87,8 @@ export function createReporter(deps: ReporterDeps): Reporter {
       ...(reason === undefined ? {} : { reason: mask(reason) }),
       ...(stage === undefined ? {} : { stage }),
       ...(waiting === undefined ? {} : { waiting: { ...waiting, sentence: mask(waiting.sentence) } }),
+      ...(detail.held === undefined ? {} : { admission: 'held' as const }),
+      ...(detail.approval === undefined ? {} : { admission: 'given' as const }),
       ...(cancel === undefined ? {} : { cancel: { ...cancel, reason: mask(cancel.reason) } }),
       ...(plan === undefined ? {} : { plan }),
       ...(failure === undefined ? {} : { failure }),

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { RepositoryConfig } from '../config/types.ts'
+import { admit, ON_A_BRANCH } from '../core/admission.ts'
 import { type Trigger, type Upstream, upstreamRef } from '../core/change.ts'
 import type { RunEvent } from '../core/events.ts'
 import { isOutcome } from '../core/outcome.ts'
@@ -124,7 +125,10 @@ export function createDependentsRule(deps: DependentsDeps): Rule {
     }
     const id = `${upstream.run}/${dependent.name}`
     const bodyDigest = createHash('sha256').update(id).digest('hex')
-    const recorded = await store.deliveries.record({ source: 'upstream', id, event: 'upstream', bodyDigest }, trigger)
+    const admission = admit('dependent', ON_A_BRANCH)
+    if (admission.kind === 'refused') throw new Error(`${id}: ${admission.sentence}`)
+    const delivery = { source: 'upstream', id, event: 'upstream', bodyDigest }
+    const recorded = await store.deliveries.record(delivery, trigger, admission)
     if (recorded.kind !== 'run' && recorded.kind !== 'duplicate') throw new Error(`${id} was ${recorded.kind}`)
     if (recorded.run === undefined) throw new Error(`${id} has no run`)
     return recorded.run.number

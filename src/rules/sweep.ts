@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
+import { admit, ON_A_BRANCH } from '../core/admission.ts'
 import type { Trigger } from '../core/change.ts'
 import { branchName } from '../core/change.ts'
 import { isPromotionBranch } from '../core/ids.ts'
@@ -111,7 +112,9 @@ export function createUntoldBranchRule({ deliveries, sightings, clock, log }: De
       return
     }
     const trigger = triggerOf(repo, { ref, commit, known }, move)
-    const recorded = await deliveries.record(delivery, trigger, { kind: 'branch', ref })
+    const admission = admit('push', ON_A_BRANCH)
+    if (admission.kind === 'refused') return
+    const recorded = await deliveries.record(delivery, trigger, admission, { kind: 'branch', ref })
     const run = 'run' in recorded ? recorded.run?.id : undefined
     log.warn({ repo, ref, commit, kind: recorded.kind, run }, 'a push was found at the forge, which nobody told of')
   }

@@ -11,7 +11,7 @@ import type { Deliveries, DeliveryRow, NewDelivery, Recorded, RunRow } from './t
 
 export function createDeliveries(database: Database): Deliveries {
   return {
-    record: (delivery, trigger, notice) =>
+    record: (delivery, trigger, admission, notice) =>
       database.write(async (tx) => {
         const known = await findKnown(tx.db, delivery)
         if (known !== undefined) return known
@@ -28,7 +28,7 @@ export function createDeliveries(database: Database): Deliveries {
           return { kind: 'duplicate', by: 'meaning', ...(await withRun(tx.db, before)) }
         }
 
-        const run = await insertRun(tx, trigger)
+        const run = await insertRun(tx, trigger, admission)
         await insertDelivery(tx, named, { outcome: 'run', run: run.number })
         const meaning = meaningOf(delivery, trigger)
         if (meaning !== undefined) {

@@ -1,7 +1,8 @@
 import type { Transaction } from 'kysely'
+import type { Admitted } from '../core/admission.ts'
 import type { Subject } from '../core/approval.ts'
 import type { Trigger } from '../core/change.ts'
-import type { Waiting } from '../core/events.ts'
+import type { RunEvent, Waiting } from '../core/events.ts'
 import { runId } from '../core/ids.ts'
 import type { Outcome } from '../core/outcome.ts'
 import { OUTCOMES } from '../core/outcome.ts'
@@ -10,13 +11,17 @@ import type { Progress, StageProgress } from '../core/progress.ts'
 import type { Database, Writing } from './database.ts'
 import { fromJson, recordAudit } from './database.ts'
 import { appendEvents, OPEN_STATUSES } from './events.ts'
+import { keepNotice } from './notices.ts'
 import type { Schema } from './schema.ts'
-import type { AttemptRow, LogProof, RunDetail, RunRow, RunStatus, Runs } from './types.ts'
+import type { Approval, AttemptRow, LogProof, RunDetail, RunRow, RunStatus, Runs } from './types.ts'
 
 interface Request {
   readonly by: string
   readonly reason: string
 }
+
+/** Nobody has looked at whose code it is: then it is anybody's. */
+const NOT_ASKED: Admitted = { kind: 'starts', secrets: 'none', privileged: false }
 
 export function createRuns(database: Database): Runs {
   const find = (where: { readonly number: number; readonly repo?: string }) =>
@@ -46,6 +51,7 @@ export function createRuns(database: Database): Runs {
           .selectFrom('runs')
           .selectAll()
           .where('status', 'in', OPEN_STATUSES)
+          .where('held', 'is', null)
           .orderBy('number')
           .execute()
         return rows.map(toRunRow)
@@ -102,38 +108,43 @@ export function createRuns(database: Database): Runs {
           .execute()
       }),
 
-    retry: (id, fromTry, by) =>
+    retry: (id, fromTry, by, cause) =>
       database.write(async (tx) => {
         const run = await tx.db.selectFrom('runs').selectAll().where('id', '=', id).executeTakeFirst()
         if (run === undefined) return { kind: 'refused', why: 'unknown' }
-        if (run.try !== fromTry) return { kind: 'refused', why: 'alreadyRetried' }
+        if (run.try !== fromTry || (cause !== undefined && (await isDone(tx.db, id, cause))))
+          return { kind: 'refused', why: 'alreadyRetried' }
         if (!isOutcome(run.status)) return { kind: 'refused', why: 'not_ended' }
         if (run.status === 'succeeded' || run.status === 'skipped') return { kind: 'refused', why: 'succeeded' }
-        const next = run.try + 1
+        // A run that was canceled while it waited for somebody is not let in by trying it again.
+        if (run.held !== null) return { kind: 'refused', why: 'held' }
+        return { kind: 'retried', try: await startAgain(tx, run, by, cause) }
+      }),
+
+    admit: (id, commit, by, channel) =>
+      database.write(async (tx) => {
+        const run = await tx.db.selectFrom('runs').selectAll().where('id', '=', id).executeTakeFirst()
+        if (run === undefined) return 'unknown'
+        if (run.commit_id !== commit) return 'another_commit'
+        if (run.held === null) return 'not_held'
         await tx.db
           .updateTable('runs')
-          .set({
-            try: next,
-            status: 'queued',
-            reason: null,
-            waiting: null,
-            stage: null,
-            cancel: null,
-            finished_at: null,
-          })
+          .set({ held: null, approval: JSON.stringify({ by, channel } satisfies Approval) })
           .where('id', '=', id)
           .execute()
-        // A cancel that has not been delivered was meant for the try that has ended.
-        await tx.db
-          .updateTable('outbox')
-          .set({ done_at: tx.now })
-          .where('message_key', '=', cancelKey(id, run.try))
-          .where('done_at', 'is', null)
-          .execute()
-        await appendEvents(tx, id, `retry/${next}`, [{ type: 'run.retried.v1', try: next, by }])
-        await recordAudit(tx, { by, channel: 'api', action: 'run.retry', on: id, detail: { try: next } })
-        await tx.put(startKey(id, next), { kind: 'start', run: id, try: next, retry: true })
-        return { kind: 'retried', try: next }
+        await appendEvents(tx, id, 'admitted', [{ type: 'run.admitted.v1', commit, by, channel }])
+        await recordAudit(tx, { by, channel, action: 'run.admit', on: id, detail: { commit } })
+        // Whoever keeps the pull request up says there that it was let in.
+        const { change } = fromJson<Trigger>(run.trigger)
+        if (change.pullRequest)
+          await keepNotice(tx, run.repo, { kind: 'pull_request', number: change.pullRequest.number })
+        if (isOutcome(run.status)) await startAgain(tx, run, by)
+        else {
+          const started = { status: 'queued', waiting: null }
+          await tx.db.updateTable('runs').set(started).where('id', '=', id).execute()
+          await tx.put(startKey(id, run.try), { kind: 'start', run: id, try: run.try, retry: false })
+        }
+        return 'admitted'
       }),
 
     requestCancel: (id, by, reason) =>
@@ -148,6 +159,14 @@ export function createRuns(database: Database): Runs {
           .execute()
         await appendEvents(tx, id, `cancel/${run.try}`, [{ type: 'run.cancel_requested.v1', by, reason }])
         await recordAudit(tx, { by, channel: 'api', action: 'run.cancel', on: id, detail: { reason, try: run.try } })
+        if (run.held !== null) {
+          // Nothing of it was ever started, so there is nobody to tell.
+          const finished = { type: 'run.finished.v1', try: run.try, outcome: 'canceled' } as const
+          await appendEvents(tx, id, `try/${run.try}/finished`, [
+            { ...finished, reason: `canceled by ${by}: ${reason}` },
+          ])
+          return true
+        }
         await tx.put(cancelKey(id, run.try), { kind: 'cancel', run: id })
         return true
       }),
@@ -211,13 +230,62 @@ function isOutcome(status: string): status is Outcome {
   return (OUTCOMES as readonly string[]).includes(status)
 }
 
-/** A new run: number, try 1, event and outbox entry, within the transaction of what caused it. */
-export async function insertRun(tx: Writing, trigger: Trigger): Promise<RunRow> {
+/** A new try of a run that has ended. What it may ask for stays as it was when the run was made. */
+async function startAgain(tx: Writing, run: Schema['runs'], by: string, cause?: string): Promise<number> {
+  const { id } = run
+  const next = run.try + 1
+  await tx.db
+    .updateTable('runs')
+    .set({
+      try: next,
+      status: 'queued',
+      reason: null,
+      waiting: null,
+      stage: null,
+      cancel: null,
+      finished_at: null,
+    })
+    .where('id', '=', id)
+    .execute()
+  // A cancel that has not been delivered was meant for the try that has ended.
+  await tx.db
+    .updateTable('outbox')
+    .set({ done_at: tx.now })
+    .where('message_key', '=', cancelKey(id, run.try))
+    .where('done_at', 'is', null)
+    .execute()
+  await appendEvents(tx, id, `retry/${next}`, [
+    { type: 'run.retried.v1', try: next, by, ...(cause === undefined ? {} : { cause }) },
+  ])
+  await recordAudit(tx, { by, channel: 'api', action: 'run.retry', on: id, detail: { try: next } })
+  await tx.put(startKey(id, next), { kind: 'start', run: id, try: next, retry: true })
+  return next
+}
+
+async function isDone(db: Transaction<Schema>, run: string, cause: string): Promise<boolean> {
+  const rows = await db
+    .selectFrom('events')
+    .select('event')
+    .where('run', '=', run)
+    .where('append_key', 'like', 'retry/%')
+    .execute()
+  return rows.some((row) => {
+    const event = fromJson<RunEvent>(row.event)
+    return event.type === 'run.retried.v1' && event.cause === cause
+  })
+}
+
+/**
+ * A new run: number, try 1, event and, unless it is held, the order to start it, within the transaction of what caused
+ * it. What it may ask for is decided here, once.
+ */
+export async function insertRun(tx: Writing, trigger: Trigger, admission = NOT_ASKED): Promise<RunRow> {
   const { last } = await tx.db
     .selectFrom('runs')
     .select((e) => e.fn.max('number').as('last'))
     .executeTakeFirstOrThrow()
   const number = (last ?? 0) + 1
+  const held = admission.kind === 'waits' ? admission.sentence : null
   const row: Schema['runs'] = {
     number,
     id: runId(trigger.repo, number),
@@ -225,11 +293,11 @@ export async function insertRun(tx: Writing, trigger: Trigger): Promise<RunRow> 
     ref: trigger.change.ref,
     commit_id: trigger.change.commit,
     trigger: JSON.stringify(trigger),
-    status: 'queued',
+    status: held === null ? 'queued' : 'waiting',
     reason: null,
     try: 1,
     stage: null,
-    waiting: null,
+    waiting: held === null ? null : JSON.stringify({ kind: 'admission', sentence: held } satisfies Waiting),
     plan: null,
     spec_digest: null,
     cancel: null,
@@ -239,11 +307,15 @@ export async function insertRun(tx: Writing, trigger: Trigger): Promise<RunRow> 
     finished_at: null,
     version: 0,
     reported: 0,
+    secrets: admission.secrets,
+    held,
+    approval: null,
   }
   await tx.db.insertInto('runs').values(row).execute()
   const reason = `${trigger.kind} ${trigger.change.ref}`
   await appendEvents(tx, row.id, 'queued', [{ type: 'run.queued.v1', by: trigger.requestedBy, reason }])
-  await tx.put(startKey(row.id, 1), { kind: 'start', run: row.id, try: 1, retry: false })
+  if (held === null) await tx.put(startKey(row.id, 1), { kind: 'start', run: row.id, try: 1, retry: false })
+  else await appendEvents(tx, row.id, 'held', [{ type: 'run.held.v1', sentence: held }])
   return toRunRow(row)
 }
 
@@ -258,6 +330,9 @@ export function toRunRow(row: Schema['runs']): RunRow {
     status: row.status as RunStatus,
     try: row.try,
     createdAt: row.created_at,
+    secrets: row.secrets,
+    ...(row.held === null ? {} : { held: row.held }),
+    ...(row.approval === null ? {} : { approval: fromJson<Approval>(row.approval) }),
     ...(row.reason === null ? {} : { reason: row.reason }),
     ...(row.stage === null ? {} : { stage: row.stage }),
     ...(row.waiting === null ? {} : { waiting: fromJson<Waiting>(row.waiting) }),

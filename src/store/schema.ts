@@ -63,6 +63,11 @@ export interface Schema {
     version: number
     /** The version that forges were last told of. */
     reported: number
+    secrets: 'repository' | 'none'
+    /** What it is held for; null: nothing. */
+    held: string | null
+    /** Who let its commit run. */
+    approval: string | null
   }
   events: {
     position: number
@@ -599,6 +604,16 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
         ['id'],
       )
       await sql`create index notices_due on notices (due_at) where done_at is null`.execute(db)
+    },
+  },
+  // Until then only people with write access could start a run.
+  '007_admissions': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      const runs = () => db.schema.alterTable('runs')
+      await runs()
+        .addColumn('secrets', 'text', (c) => c.notNull().defaultTo('repository'))
+        .execute()
+      for (const column of ['held', 'approval']) await runs().addColumn(column, 'text').execute()
     },
   },
   '008_sweeps': {

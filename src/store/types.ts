@@ -1,3 +1,4 @@
+import type { Admitted, SecretScope } from '../core/admission.ts'
 import type { Answer, GateRules, GateState, Subject, Verdict } from '../core/approval.ts'
 import type { Change, Trigger } from '../core/change.ts'
 import type { RunEvent, Waiting } from '../core/events.ts'
@@ -83,9 +84,10 @@ export interface Deliveries {
    * one is later by the forge's time, if that is known. A push that comes after a later one makes its run, and leaves
    * the branch where it is. One that was seen at the forge and the delivery that tells of it afterwards are one.
    * A pull request is one by (number, head commit). The notice, if one comes with it, is kept unless the delivery is a
-   * duplicate by id.
+   * duplicate by id. What `admit` of core said of it is kept with the run; without it the run meets no secret. A run
+   * that waits has no `start` before it is admitted.
    */
-  record(delivery: NewDelivery, trigger: Trigger, notice?: Notice): Promise<Recorded>
+  record(delivery: NewDelivery, trigger: Trigger, admission?: Admitted, notice?: Notice): Promise<Recorded>
   /** Keeps a notice, once a delivery. */
   recordNotice(delivery: NewDelivery, repo: string, notice: Notice): Promise<Recorded>
   /** The ref is gone from `before`, unless it has moved since; the next push of any commit to it counts as new. */
@@ -192,9 +194,20 @@ export interface RunRow {
   readonly stage?: string
   readonly waiting?: Waiting
   readonly specDigest?: string
+  /** What its jobs may ask for, in every try; decided when it was made. */
+  readonly secrets: SecretScope
+  /** Why it is not started before somebody lets its commit run. */
+  readonly held?: string
+  /** Who did. */
+  readonly approval?: Approval
   readonly createdAt: number
   readonly startedAt?: number
   readonly finishedAt?: number
+}
+
+export interface Approval {
+  readonly by: string
+  readonly channel: string
 }
 
 export interface RunDetail extends RunRow {
@@ -239,7 +252,10 @@ export interface Runs {
     readonly status?: RunStatus
     readonly ref?: string
   }): Promise<readonly RunRow[]>
-  /** Runs that the database holds open (queued, running, waiting): for the reconciler and the sweep. */
+  /**
+   * Runs that the database holds open (queued, running, waiting): for the reconciler and the sweep. Not those that are
+   * held: nothing of them was ever started.
+   */
   open(): Promise<readonly RunRow[]>
   setPlan(id: string, plan: Plan): Promise<void>
   /** What was proven about a step's log. The first `complete` stands. Throws for a step that has not begun. */
@@ -252,16 +268,28 @@ export interface Runs {
   ): Promise<void>
   /**
    * A new try of a run that ended failed, errored or canceled: number + 1, event `run.retried.v1`, outbox `start` (the
-   * payload says it is a retry). Refused with `not_ended` or `succeeded`; `alreadyRetried` if `fromTry` is not the newest.
+   * payload says it is a retry). Refused with `not_ended`, `succeeded` or `held`; `alreadyRetried` if `fromTry` is not
+   * the newest, or this `cause` has brought a try before.
    */
   retry(
     id: string,
     fromTry: number,
     by: string,
+    cause?: string,
   ): Promise<
     | { readonly kind: 'retried'; readonly try: number }
-    | { readonly kind: 'refused'; readonly why: 'not_ended' | 'succeeded' | 'alreadyRetried' | 'unknown' }
+    | { readonly kind: 'refused'; readonly why: 'not_ended' | 'succeeded' | 'alreadyRetried' | 'held' | 'unknown' }
   >
+  /**
+   * Lets a run that is held start, with who did it, event and audit; one that was canceled meanwhile gets a new try. Of
+   * the commit of the run only, and without a word on secrets: it starts with what it was made with.
+   */
+  admit(
+    id: string,
+    commit: string,
+    by: string,
+    channel: string,
+  ): Promise<'admitted' | 'not_held' | 'another_commit' | 'unknown'>
   /** Records who and why, event, audit, outbox `cancel`. The first request stands. `false`: the run has ended. */
   requestCancel(id: string, by: string, reason: string): Promise<boolean>
   /** An operator lets the deploy stage of this production push go on without a passed candidate run. */

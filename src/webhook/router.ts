@@ -3,6 +3,7 @@ import express, { type Request, type Response, type Router } from 'express'
 import type { Logger } from 'pino'
 import { problem, sendProblem } from '../api/problem.ts'
 import type { Config, RepositoryConfig } from '../config/types.ts'
+import { admit, ON_A_BRANCH } from '../core/admission.ts'
 import { isFullCommit, type Trigger } from '../core/change.ts'
 import { unreachable } from '../core/unreachable.ts'
 import { parseGit } from '../forge/git/payload.ts'
@@ -170,7 +171,13 @@ export function createWebhookRouter({ config, store, log, limits = BODY_LIMITS }
         if (!isFullCommit(incoming.trigger.change.commit)) return refuse(422, 'the commit is not a full commit id')
         const trigger: Trigger = { ...incoming.trigger, repo: repository?.name ?? incoming.trigger.repo }
         const notice = trigger.kind === 'push' ? moved(trigger.change.ref) : undefined
-        return answer(response, delivery, await store.deliveries.record(delivery, trigger, notice))
+        // Where the forge cannot be asked, its signature stands for both: that a branch moved, and that the head of a
+        // pull request is a branch of this repository. Others are ignored by name.
+        const admission = admit(trigger.kind === 'pull_request' ? 'pull_request' : 'push', ON_A_BRANCH)
+        if (admission.kind === 'refused') {
+          return answer(response, delivery, await store.deliveries.recordIgnored(delivery, admission.sentence))
+        }
+        return answer(response, delivery, await store.deliveries.record(delivery, trigger, admission, notice))
       }
       case 'notice':
         return answer(

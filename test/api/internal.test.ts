@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { type Admitted, admit } from '../../src/core/admission.ts'
 import type { RunEvent } from '../../src/core/events.ts'
 import { createServerClient, ServerRefused, ServerUnavailable } from '../../src/internal/client.ts'
 import { LogMoved, type ServerPort } from '../../src/internal/types.ts'
@@ -43,6 +44,18 @@ describe('a node’s worker', () => {
     expect((await client.secrets(job)).values).toEqual([{ name: 'NPM_TOKEN', value: NPM_TOKEN }])
     expect((await client.secrets({ ...job, job: 'lint' })).values).toEqual([])
     await expect(client.secrets({ ...job, job: 'nobody' })).rejects.toThrow(ServerRefused)
+  })
+
+  test('gets no secret for the code of a stranger, whatever the plan of its run names', async () => {
+    const admission = admit('pull_request', { origin: 'fork', specChanged: true, approved: false }) as Admitted
+    const run = await server.run({}, admission)
+    await server.store.runs.setPlan(run.id, PLAN)
+    const job = { run: run.id, stage: 'test', job: 'unit', attempt: 1 }
+    expect((await client.secrets(job)).values).toEqual([])
+
+    await server.store.runs.admit(run.id, run.change.commit, 'ada', 'api')
+
+    expect((await client.secrets({ ...job, attempt: 2 })).values).toEqual([])
   })
 
   test('appends to a log, is told where it stands when it does not follow, and closes it', async () => {

@@ -9,6 +9,7 @@ import type { ApiDeps } from '../../src/api/deps.ts'
 import { createArtifactStore } from '../../src/artifacts/store.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import type { Config } from '../../src/config/types.ts'
+import { type Admitted, admit } from '../../src/core/admission.ts'
 import type { Job, Plan } from '../../src/core/plan.ts'
 import type { Forge } from '../../src/forge/types.ts'
 import { createTextMasker } from '../../src/logs/masker.ts'
@@ -77,6 +78,8 @@ const WEB_FORGE: Forge = {
   ],
 }
 
+const OURS = admit('push', { origin: 'branch', specChanged: false, approved: false }) as Admitted
+
 export interface Running {
   readonly url: string
   readonly store: Store
@@ -93,7 +96,8 @@ export interface Running {
     path: string,
     body?: unknown,
   ): Promise<{ readonly status: number; readonly body: never; readonly headers: Headers }>
-  run(trigger?: { readonly pusher?: string; readonly author?: string }): Promise<RunRow>
+  /** A push to master unless `admission` says that it is somebody else's code. */
+  run(trigger?: { readonly pusher?: string; readonly author?: string }, admission?: Admitted): Promise<RunRow>
   now(ms?: number): number
   stop(): Promise<void>
 }
@@ -130,6 +134,8 @@ export async function startServer(): Promise<Running> {
     clock,
     headOf: async (_repo, ref) => (ref === 'refs/heads/master' ? COMMIT : undefined),
     forges: ({ name }) => forges.get(name) ?? PLAIN_FORGE,
+    isOnBranch: async (_repo, commit) => commit === COMMIT,
+    specDifference: async (_repo, _commit, base) => ({ changed: true, base, tip: COMMIT, text: '+run: \u202eevil\n' }),
     textMasker: createTextMasker,
     parseJunit: (bytes) => parseJUnit(bytes).cases,
   }
@@ -169,7 +175,7 @@ export async function startServer(): Promise<Running> {
       const isJson = response.headers.get('content-type')?.includes('json')
       return { status: response.status, headers: response.headers, body: (isJson ? JSON.parse(text) : text) as never }
     },
-    async run(people = {}) {
+    async run(people = {}, admission = OURS) {
       const recorded = await store.deliveries.record(
         { source: 'test', id: `test-${++deliveries}`, bodyDigest: '0'.repeat(64), event: 'push' },
         {
@@ -178,6 +184,7 @@ export async function startServer(): Promise<Running> {
           requestedBy: 'test',
           change: { commit: deliveries.toString(16).padStart(40, 'a'), ref: 'refs/heads/master', ...people },
         },
+        admission,
       )
       if (recorded.kind !== 'run') throw new Error(`no run: ${recorded.kind}`)
       return recorded.run

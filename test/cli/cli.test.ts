@@ -8,7 +8,9 @@ import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { runCli } from '../../src/cli/program.ts'
 import { visible, visibleLog } from '../../src/cli/text.ts'
+import { type Admitted, admit } from '../../src/core/admission.ts'
 import { PLAIN_FORGE, PLAIN_SECRET, PLAN, type Running, startServer } from '../api/server.ts'
+import { COMMIT } from '../forge/payloads.ts'
 
 let server: Running
 let dir: string
@@ -285,6 +287,38 @@ describe('the command line', () => {
     expect(cancel.code).toBe(0)
     expect((await server.store.runs.byNumber(open.number))?.cancel).toEqual({ by: 'dev', reason: 'wrong branch' })
     expect((await cli('dev', ['run', 'cancel', String(open.number)])).code).toBe(2)
+  })
+
+  test('shows what a stranger’s commit changes, and lets exactly that commit run, without secrets', async () => {
+    const admission = admit('pull_request', { origin: 'fork', specChanged: true, approved: false }) as Admitted
+    const { number, change } = await server.run({}, admission)
+
+    const { out } = await cli('eve', ['run', 'admission', String(number)])
+    expect(out).toContain('secrets: none')
+    expect(out).toContain('+run: <U+202E>evil')
+    const [viewer, other, retry] = [
+      await cli('eve', ['run', 'admit', String(number), '--commit', change.commit]),
+      await cli('dev', ['run', 'admit', String(number), '--commit', 'b'.repeat(40)]),
+      await cli('dev', ['run', 'retry', String(number)]),
+    ]
+    expect([viewer.code, other.code, retry.code]).toEqual([4, 2, 2])
+    expect(await server.store.runs.byNumber(number)).toMatchObject({ status: 'waiting' })
+    await cli('dev', ['run', 'admit', String(number), '--commit', change.commit])
+
+    expect(await server.store.runs.byNumber(number)).toMatchObject({ status: 'queued', secrets: 'none' })
+  })
+
+  test('starts a commit that is on no branch like a stranger’s: held when its spec is another', async () => {
+    await cli('dev', ['run', 'start', 'acme/web', '--commit', 'f'.repeat(40)])
+    await cli('dev', ['run', 'start', 'acme/web', '--commit', COMMIT])
+    await cli('dev', ['run', 'start', 'acme/web', '--branch', 'master'])
+
+    const runs = await server.store.runs.list({ limit: 3 })
+    expect(runs.map(({ status, secrets }) => [status, secrets])).toEqual([
+      ['queued', 'repository'],
+      ['queued', 'repository'],
+      ['waiting', 'none'],
+    ])
   })
 
   test('makes, lists and revokes tokens', async () => {

@@ -308,7 +308,10 @@ export function forgeContract(name: string, carries: readonly Group[], start: ()
       const id = hands().comment(number, 'ben', '/merge')
       const { id: answer } = await comments.add(number, 'merged')
 
-      expect(await comments.get(id)).toEqual({ id, by: 'ben', body: '/merge', pullRequest: number, edited: false })
+      expect(await comments.get(id)).toEqual({
+        ...{ id, by: 'ben', body: '/merge', pullRequest: number, edited: false },
+        ...{ at: expect.any(Number), changedAt: expect.any(Number) },
+      })
       expect(await comments.get(answer)).toMatchObject({ by: it.self, body: 'merged' })
       expect(await comments.get('424242')).toBeUndefined()
     })

@@ -36,22 +36,6 @@ test('each head of a pull request gets one run, however often GitHub tells of it
   ])
 })
 
-test('GitHub is asked whether it is a fork: a payload that says otherwise is not believed', async () => {
-  await team.world.addRepository('mallory/web', { parent: REPO })
-  await team.world.push('mallory/web', 'evil', { by: 'mallory', message: 'x', files: { x: 'x' } })
-  const { number } = await team.world.openPull(REPO, {
-    by: 'mallory',
-    head: 'mallory:evil',
-    base: 'master',
-    title: 'Hi',
-  })
-  await team.settle()
-
-  expect(await pulls()).toEqual([])
-  expect(await team.store.notices.pending()).toEqual([])
-  expect(number).toBe(1)
-})
-
 test('while GitHub does not answer, nothing is lost', async () => {
   await team.hub.push('feature')
   await team.settle()

@@ -34,6 +34,8 @@ export interface Team {
   readonly hookUrl: string
   /** Connections to it are cut. */
   serverIsDown: boolean
+  /** Time goes by for GitHub. */
+  passAtGithub(ms: number): void
   runs(): Promise<readonly RunRow[]>
   stop(): Promise<void>
 }
@@ -43,7 +45,8 @@ export const LOG = pino({ level: process.env.PENSTOCK_TEST_LOG ?? 'silent' })
 /** `acme/web` with the people ada (may write), ben (may approve, may write) and mallory (may only read). */
 export async function startTeam(options: { readonly environments?: string } = {}): Promise<Team> {
   const dir = await mkdtemp(join(tmpdir(), 'pst-team-'))
-  const hub = await startHub()
+  let aheadAtGithub = 0
+  const hub = await startHub({ clock: () => Date.now() + aheadAtGithub })
   const { world } = hub.github
   world.setAccess(REPO, 'ben', 'write')
   world.setAccess(REPO, 'mallory', 'read')
@@ -109,6 +112,9 @@ repositories:
     },
     pass: (ms) => {
       ahead += ms
+    },
+    passAtGithub: (ms) => {
+      aheadAtGithub += ms
     },
     runs: () => store.runs.list({ limit: 200 }),
     async stop() {

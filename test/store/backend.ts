@@ -2,6 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeEach, describe } from 'vitest'
+import type { Admitted } from '../../src/core/admission.ts'
 import type { Trigger } from '../../src/core/change.ts'
 import { openStore } from '../../src/store/open-store.ts'
 import type { NewDelivery, RunRow, Store } from '../../src/store/types.ts'
@@ -78,8 +79,8 @@ export function push(after: string, before?: string, ref = 'refs/heads/master'):
 }
 
 /** A run for a commit that nothing else has pushed. */
-export async function newRun(store: Store, trigger: Trigger = push('a')): Promise<RunRow> {
-  const recorded = await store.deliveries.record(delivery(), trigger)
+export async function newRun(store: Store, trigger: Trigger = push('a'), admission?: Admitted): Promise<RunRow> {
+  const recorded = await store.deliveries.record(delivery(), trigger, admission)
   if (recorded.kind !== 'run') throw new Error(`expected a run, got ${JSON.stringify(recorded)}`)
   return recorded.run
 }

@@ -29,7 +29,7 @@ test('a database from before forges were told keeps its runs, and none of the ol
   const store = await openStore({ url: `sqlite:${path}` })
 
   try {
-    expect(await store.runs.byNumber(1)).toMatchObject({ id: 'acme/web#1', status: 'succeeded' })
+    expect(await store.runs.byNumber(1)).toMatchObject({ id: 'acme/web#1', status: 'succeeded', secrets: 'repository' })
     expect(await store.reports.changed(9)).toEqual([])
     const again = await store.deliveries.record(
       { source: 'git', id: 'again', bodyDigest: 'x', event: 'push' },

@@ -29,8 +29,8 @@ await onEveryDatabase((lab) => {
     const { store } = lab()
     const [one, branch] = [delivery(), { kind: 'branch', ref: 'refs/heads/master' } as const]
 
-    await store.deliveries.record(one, push('b', 'a'), branch)
-    await store.deliveries.record(one, push('b', 'a'), branch)
+    await store.deliveries.record(one, push('b', 'a'), undefined, branch)
+    await store.deliveries.record(one, push('b', 'a'), undefined, branch)
     await store.deliveries.recordBranchDeleted(delivery(), REPO, branch.ref, branch)
 
     expect((await store.notices.pending()).map(({ notice }) => notice)).toEqual([branch, branch])

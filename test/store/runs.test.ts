@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises'
 import { expect, test } from 'vitest'
+import { type Admitted, admit } from '../../src/core/admission.ts'
 import type { Subject } from '../../src/core/approval.ts'
 import type { RunEvent } from '../../src/core/events.ts'
 import type { Plan } from '../../src/core/plan.ts'
@@ -228,6 +229,65 @@ await onEveryDatabase((lab) => {
     expect(ended).toMatchObject({ status: 'failed', reason: 'rejected', finishedAt: clock.now })
     expect(ended?.waiting).toBeUndefined()
     expect(await store.runs.open()).toEqual([])
+  })
+
+  test('a run that nobody has asked about meets no secret, in no try', async () => {
+    const { store } = lab()
+    await newRun(store)
+    await end(store, 'failed')
+    await store.runs.retry(RUN, 1, 'ada')
+
+    expect(await store.runs.byNumber(1)).toMatchObject({ try: 2, secrets: 'none' })
+  })
+
+  test('a run that waits is started by nothing but the admission of its commit, once', async () => {
+    const { store, another } = lab()
+    const other = await another()
+    const held = admit('pull_request', { origin: 'fork', specChanged: true, approved: false }) as Admitted
+    const { change } = await newRun(store, push('a'), held)
+    const messages = async () => (await store.outbox.pending()).map(({ message }) => message)
+
+    expect(await store.runs.byNumber(1)).toMatchObject({ status: 'waiting', waiting: { kind: 'admission' } })
+    expect([await messages(), await store.runs.open()]).toEqual([[], []])
+    expect(await store.runs.retry(RUN, 1, 'ada')).toMatchObject({ why: 'not_ended' })
+    expect(await store.runs.admit(RUN, commit('b'), 'ada', 'api')).toBe('another_commit')
+    expect(await messages()).toEqual([])
+    const answers = await Promise.all([
+      store.runs.admit(RUN, change.commit, 'ada', 'api'),
+      other.runs.admit(RUN, change.commit, 'ben', 'api'),
+    ])
+    expect(answers.sort()).toEqual(['admitted', 'not_held'])
+    expect(await messages()).toEqual([{ kind: 'start', run: RUN, try: 1, retry: false }])
+    expect(await store.runs.byNumber(1)).toMatchObject({ status: 'queued', secrets: 'none' })
+    expect((await store.runs.open()).map(({ id }) => id)).toEqual([RUN])
+  })
+
+  test('a run that is canceled while it waits has ended, and is not started by a retry', async () => {
+    const { store } = lab()
+    const held = admit('pull_request', { origin: 'fork', specChanged: true, approved: false }) as Admitted
+    const { change } = await newRun(store, push('a'), held)
+
+    expect(await store.runs.requestCancel(RUN, 'ada', 'no')).toBe(true)
+    expect(await store.runs.byNumber(1)).toMatchObject({ status: 'canceled', reason: 'canceled by ada: no' })
+    expect(await store.runs.retry(RUN, 1, 'ada')).toEqual({ kind: 'refused', why: 'held' })
+    expect(await store.outbox.pending()).toEqual([])
+    await store.runs.admit(RUN, change.commit, 'ada', 'api')
+
+    expect(await store.runs.byNumber(1)).toMatchObject({ status: 'queued', try: 2, secrets: 'none' })
+    expect((await store.outbox.pending()).map(({ message }) => message)).toEqual([
+      { kind: 'start', run: RUN, try: 2, retry: true },
+    ])
+  })
+
+  test('what asks twice for a retry gets one', async () => {
+    const { store } = lab()
+    await newRun(store)
+    await end(store, 'failed')
+    await store.runs.retry(RUN, 1, 'ada', 'comment/7')
+    await end(store, 'failed', 2)
+
+    expect(await store.runs.retry(RUN, 2, 'ada', 'comment/7')).toEqual({ kind: 'refused', why: 'alreadyRetried' })
+    expect(await store.runs.retry(RUN, 2, 'ada', 'comment/8')).toEqual({ kind: 'retried', try: 3 })
   })
 
   test('a retry is refused unless the run has ended otherwise than well, and only once a try', async () => {

@@ -12,6 +12,7 @@ function aRun(change: Partial<RunRow['change']>, more: Partial<RunRow> = {}): Ru
     trigger,
     change: whole,
     status: 'queued',
+    secrets: 'repository',
     try: 1,
     createdAt: 0,
     ...more,

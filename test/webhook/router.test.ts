@@ -91,6 +91,8 @@ describe('a delivery that is right', () => {
 
     expect(answer.status).toBe(202)
     expect((await runs())[0]?.trigger.kind).toBe('pull_request')
+    // There is nobody here to ask: GitHub has signed that its head is a branch of the repository.
+    expect((await runs())[0]).toMatchObject({ status: 'queued', secrets: 'repository' })
   })
 
   test('of a plain repository becomes a run', async () => {

@@ -72,6 +72,17 @@ export function runCommand(context: Context): Command {
         else context.terminal.out(`run ${number} is being canceled\n`)
       }),
   )
+  run.addCommand(admissionCommand(context))
+  run.addCommand(
+    command('admit', 'let the commit of a run that waits for it run, without secrets')
+      .argument('<run>', 'number of the run', runNumber)
+      .requiredOption('--commit <id>', 'the commit that you have looked at, full')
+      .action(async (number: number, options: { json?: boolean; commit: string }) => {
+        const answer = await context.api().post(`/runs/${number}/admit`, { commit: options.commit })
+        if (options.json) printJson(context, answer)
+        else context.terminal.out(`run ${number} starts\n`)
+      }),
+  )
   run.addCommand(
     command('override', 'let a production push be deployed though its commit passed no candidate run')
       .argument('<run>', 'number of the run', runNumber)
@@ -83,6 +94,34 @@ export function runCommand(context: Context): Command {
       }),
   )
   return run
+}
+
+interface AdmissionOfRun {
+  readonly commit: string
+  readonly secrets: string
+  readonly held?: string
+  readonly approval?: { readonly by: string }
+  readonly difference: { readonly base: string; readonly changed: boolean; readonly lines?: readonly string[] }
+}
+
+function admissionCommand(context: Context): Command {
+  return command('admission', 'what a run may ask for, and what a stranger’s commit changes of the spec')
+    .argument('<run>', 'number of the run', runNumber)
+    .action(async (number: number, options: { json?: boolean }) => {
+      const answer = await context.api().get<AdmissionOfRun>(`/runs/${number}/admission`)
+      if (options.json) return printJson(context, answer)
+      const { commit, secrets, held, approval, difference } = answer
+      const { base, changed, lines } = difference
+      const about = changed ? (lines === undefined ? 'cannot be compared with' : 'differs from') : 'is'
+      const text = [
+        `run ${number} of ${commit}: secrets: ${secrets}`,
+        ...(held === undefined ? [] : [`waits: ${held}`]),
+        ...(approval === undefined ? [] : [`let in by ${approval.by}`]),
+        `its spec ${about} that of ${base}`,
+        ...(lines ?? []),
+      ]
+      context.terminal.out(`${text.map(visible).join('\n')}\n`)
+    })
 }
 
 function listCommand(context: Context): Command {

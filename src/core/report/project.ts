@@ -24,6 +24,7 @@ const SIGNED_OFF = 3
 /** The contexts `penstock/run` and `penstock/<stage>`. */
 const CONTEXT = 'penstock'
 const CHECK = 'penstock'
+const TEST = 'test'
 const COMMENT = 'run'
 const TITLE_CHARACTERS = 200
 const FAILED_TESTS_SHOWN = 20
@@ -53,6 +54,10 @@ export function projectRun(run: ReportedRun): readonly DesiredState[] {
   return [
     status(toStatus(run, whole), weight),
     ...stages.map((one) => status(toStatus(run, one), PLANNED)),
+    // Of a run that is held no stage is known yet, and the one that merging asks for must say why it is not green.
+    ...(run.plan === undefined && run.admission !== undefined
+      ? [status(toStatus(run, { ...whole, name: TEST }), PLANNED)]
+      : []),
     ...(run.plan?.omitted ?? []).map(({ name, reason }) =>
       status(toStatus(run, { name, state: 'success', text: reason, started: false }), OMITTED),
     ),
@@ -155,6 +160,7 @@ function toCheckState(run: ReportedRun, whole: View): CheckState {
 
 /** What a commit's own spec forbids stays forbidden: only what may end otherwise can be tried again. */
 function toActions(run: ReportedRun): readonly CheckAction[] {
+  if (run.admission === 'held') return []
   const again = run.status === 'failed' || run.status === 'errored' || run.status === 'canceled'
   if (!again || run.diagnostics.length > 0 || supersededBy(run.cancel) !== undefined) return []
   return [{ label: 'Re-run', description: 'Runs the failed stage again', identifier: 'retry' }]
@@ -233,6 +239,10 @@ function failureText({ failure }: ReportedRun): readonly string[] {
 function nextSteps(run: ReportedRun, whole: View): readonly string[] {
   const retry = `\`penstock run retry ${run.number}\` runs the failed stage again, and nothing that has passed.`
   if (!isOutcome(run.status)) {
+    if (run.admission === 'held') {
+      const commit = run.change.commit.slice(0, 12)
+      return [`Next: somebody with write access looks at the change and comments \`/ok-to-test ${commit}\`.`]
+    }
     if (run.waiting?.kind !== 'approval') return []
     return [`Next: look at it and answer with \`penstock approve ${run.number}\` or \`penstock reject ${run.number}\`.`]
   }

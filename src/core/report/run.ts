@@ -16,6 +16,8 @@ export interface ReportedRun {
   /** The stage the run is at. */
   readonly stage?: string
   readonly waiting?: Waiting
+  /** Its commit had to be let in by somebody with write access: whether it still has to be. */
+  readonly admission?: 'held' | 'given'
   /** Numbers of the runs that hold what it waits for. */
   readonly holders: readonly number[]
   /** Jobs of the current stage that wait for a pool or a node. */

@@ -62,6 +62,7 @@ function stageView(run: ReportedRun, stage: Stage, earlier: readonly View[]): Vi
 export function runView(run: ReportedRun, stages: readonly View[]): View {
   const view = (state: StatusState, text: string): View => ({ name: 'run', state, text, started: true })
   if (!isOutcome(run.status)) {
+    if (run.admission === 'held' && run.waiting !== undefined) return view('pending', run.waiting.sentence)
     const current = stages.find((one) => one.state !== 'success')
     if (current === undefined) return view('pending', run.status === 'queued' ? 'queued' : 'runs')
     return view('pending', `${current.name}: ${current.text}`)

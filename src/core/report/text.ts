@@ -27,10 +27,26 @@ export function toCode(text: string): string {
 
 /** Lines as they are, in a fence longer than any within. */
 export function toFence(lines: readonly string[]): string {
-  const text = lines.map((line) => visible(line.replace(ANSI, '').replaceAll('\t', '    '))).join('\n')
+  return inFence(
+    lines.map((line) => line.replace(ANSI, '')),
+    'text',
+  )
+}
+
+/** The lines of a diff: nothing of them is left out, so that whoever reads them reads what is there. */
+export function toDiffFence(lines: readonly string[]): string {
+  return inFence(lines, 'diff')
+}
+
+function inFence(lines: readonly string[], language: string): string {
+  const text = toVisibleLines(lines).join('\n')
   const longest = Math.max(0, ...[...text.matchAll(/`+/g)].map(([ticks]) => ticks.length))
   const fence = '`'.repeat(Math.max(3, longest + 1))
-  return `${fence}text\n${text}\n${fence}`
+  return `${fence}${language}\n${text}\n${fence}`
+}
+
+export function toVisibleLines(lines: readonly string[]): readonly string[] {
+  return lines.map((line) => visible(line.replaceAll('\t', '    ')))
 }
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the escape character is what begins them.

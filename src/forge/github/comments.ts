@@ -58,9 +58,16 @@ export function createComments({ octokit, at, login }: Connection): Comments {
         body: body ?? '',
         pullRequest: Number(issue_url?.split('/').at(-1)),
         edited: created_at !== updated_at,
+        ...time('at', created_at),
+        ...time('changedAt', updated_at),
       }
     },
   }
+}
+
+function time(name: 'at' | 'changedAt', text: string | null | undefined): { at?: number; changedAt?: number } {
+  const at = Date.parse(text ?? '')
+  return Number.isNaN(at) ? {} : { [name]: at }
 }
 
 function cut(text: string, most: number): string {
