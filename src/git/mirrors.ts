@@ -32,6 +32,8 @@ export interface Mirrors {
   /** Bytes of a regular file at a commit. Throws `NotAFile`. */
   readFile(repo: string, commit: string, path: string): Promise<Buffer>
   commitInfo(repo: string, commit: string): Promise<CommitInfo>
+  /** How far `commit` is ahead of and behind `other`; both are fetched if they are not there yet. */
+  distance(repo: string, source: Source, commit: string, other: string): Promise<Distance>
   /** The commit a branch has at the source now; undefined: no such branch. */
   head(source: Source, branch: string): Promise<string | undefined>
   /**
@@ -39,6 +41,12 @@ export interface Mirrors {
    * that is there already is left alone.
    */
   fastForward(repo: string, source: Source, branch: string, commit: string): Promise<FastForward>
+}
+
+/** How two commits lie to each other, in commits that only one of them has. */
+export interface Distance {
+  readonly ahead: number
+  readonly behind: number
 }
 
 export interface Source {
@@ -139,6 +147,14 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
       ).toString()
       const [author = '', authorEmail = '', title = ''] = text.trimEnd().split('\0')
       return { author, authorEmail, title }
+    },
+    async distance(repo, source, commit, other) {
+      const dir = await mirrors.ensure(repo, source, commit)
+      await mirrors.ensure(repo, source, other)
+      const text = (await git(['rev-list', '--left-right', '--count', `${commit}...${other}`], { dir })).toString()
+      const [ahead, behind] = text.trim().split('\t').map(Number)
+      if (ahead === undefined || behind === undefined) throw new Error(`git rev-list counted nothing: ${text}`)
+      return { ahead, behind }
     },
     async head(source, branch) {
       const text = (
