@@ -35,7 +35,9 @@ export interface Team {
 const LOG = pino({ level: process.env.PENSTOCK_TEST_LOG ?? 'silent' })
 
 /** `acme/web` with the people ada (may write), ben (may approve, may write) and mallory (may only read). */
-export async function startTeam(options: { readonly environments?: string } = {}): Promise<Team> {
+export async function startTeam(
+  options: { readonly environments?: string; readonly mergeLabel?: string } = {},
+): Promise<Team> {
   const dir = await mkdtemp(join(tmpdir(), 'pst-team-'))
   const hub = await startHub()
   const { world } = hub.github
@@ -64,7 +66,7 @@ repositories:
     forge: { github: { api: "${hub.github.url}", app: { id: "${id}", private_key: { env: PRIVATE_KEY } } } }
     url: ${hub.github.url}/${REPO}.git
     webhook_secrets: [{ env: HOOK_SECRET }]
-    environments: ${options.environments ?? '{ staging: {}, production: { approvers: ["role:approver"] } }'}
+${options.mergeLabel === undefined ? '' : `    merge_label: "${options.mergeLabel}"\n`}    environments: ${options.environments ?? '{ staging: {}, production: { approvers: ["role:approver"] } }'}
 `,
   )
   const config = await loadConfig({ file, env: { PENSTOCK_DATA: dir, PRIVATE_KEY: privateKey, HOOK_SECRET } })
@@ -73,7 +75,7 @@ repositories:
   const store = await openStore({ url: `sqlite:${join(dir, 'penstock.db')}`, clock })
   const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
   const forges = createForges({ mirrors, url: config.server.url, log: LOG, clock })
-  const rules = createRules({ config, store })
+  const rules = createRules({ config, store, mirrors, clock })
   const { repositories } = config
   const attendant = createAttendant({ notices: store.notices, repositories, forges, rules, clock, log: LOG })
   receive = createWebhookRouter({ config, store, log: LOG })

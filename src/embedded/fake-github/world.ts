@@ -138,7 +138,7 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
       head_commit: deleted ? null : await headCommit(of, after),
       // Seconds here, as only GitHub's pushes have it.
       repository: { ...repositoryOf(of), created_at: 1, pushed_at: 1 },
-      pusher: { name: sender.login, email: `${sender.login}@example.org` },
+      pusher: { name: sender.login, email: `${sender.login.replace(/\W/g, '-')}@example.org` },
       sender: shapes.user(sender),
     })
   }
