@@ -4,12 +4,15 @@ import type { Forge } from '../src/forge/types.ts'
 import type { Mirrors } from '../src/git/mirrors.ts'
 import { createDependentsRule } from '../src/rules/dependents.ts'
 import { createDriftRule } from '../src/rules/drift.ts'
+import { createMergeRule } from '../src/rules/merge.ts'
+import { createMergeQueueRule } from '../src/rules/merge-queue.ts'
 import { createPullRequestRule } from '../src/rules/pull-requests.ts'
 import { createRerunRule } from '../src/rules/rerun.ts'
 import { createSpecDifferences } from '../src/rules/spec-difference.ts'
 import { createOkToTestRule } from '../src/rules/strangers.ts'
 import { createLostDeliveryRule, createUntoldBranchRule, createUntoldPullRequestRule } from '../src/rules/sweep.ts'
 import type { Rule } from '../src/rules/types.ts'
+import { createUpToDate, createUpToDateRule } from '../src/rules/up-to-date.ts'
 import { SPEC_FILE } from '../src/spec/parse.ts'
 import type { Store } from '../src/store/types.ts'
 
@@ -25,14 +28,18 @@ export interface RulesDeps {
 /** The rules that are kept up at the forges, in the order in which they look at news. */
 export function createRules(deps: RulesDeps): readonly Rule[] {
   const { config, store, mirrors, clock, log } = deps
-  const { deliveries, runs, sightings, reports, audit } = store
+  const { deliveries, merges, runs, sightings, reports, audit } = store
   const personOf = (login: string) =>
     Object.values(config.people).find(({ github }) => github?.toLowerCase() === login.toLowerCase())?.name
   const specDifference = createSpecDifferences({ mirrors, file: SPEC_FILE })
+  const upToDate = createUpToDate({ mirrors, clock })
   return [
     createPullRequestRule({ deliveries, runs, specDifference }),
     createOkToTestRule({ runs, specDifference, personOf }),
     createRerunRule({ runs, personOf }),
+    createUpToDateRule(upToDate),
+    createMergeRule({ merges, runs, mirrors, people: config.people, clock }),
+    createMergeQueueRule({ deliveries, upToDate }),
     createDependentsRule({ ...deps, repositories: config.repositories }),
     createLostDeliveryRule({ clock, log }),
     createUntoldBranchRule({ deliveries, sightings, clock, log }),

@@ -151,6 +151,7 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
       forge,
       url: url.kind === 'fine' ? url.url : one.url,
       branches: one.branches,
+      ...(one.merge_label === undefined ? {} : { mergeLabel: one.merge_label }),
       webhookSecrets,
       secrets,
       environments,

@@ -110,6 +110,13 @@ const Repository = z.strictObject({
     .strictObject({ candidate: branch.default('master'), production: branch.default('production') })
     .describe('The branch of release candidates and the branch of what is released.')
     .prefault({}),
+  merge_label: z
+    .string()
+    .trim()
+    .min(1)
+    .max(50)
+    .describe('Label of a pull request by which its merge is asked for, as by `/merge`. None unless said.')
+    .optional(),
   webhook_secrets: z
     .array(SecretReference, { error: 'webhook secret missing: one is needed, two while they are rotated' })
     .min(1, 'webhook secret missing: one is needed, two while they are rotated')

@@ -51,6 +51,8 @@ export interface RepositoryConfig {
   /** Absolute path, `ssh://` or `https://`: the only place that is ever fetched from. */
   readonly url: string
   readonly branches: BranchNames
+  /** The label that asks for a merge. */
+  readonly mergeLabel?: string
   /** One, or two while they are rotated. */
   readonly webhookSecrets: readonly Secret[]
   readonly secrets: Readonly<Record<string, Secret>>

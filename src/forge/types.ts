@@ -25,6 +25,7 @@ export interface Forge {
   readonly people?: People
   readonly statuses?: Statuses
   readonly checks?: Checks
+  readonly verdicts?: Verdicts
   readonly deployments?: Deployments
   readonly deliveries?: FailedDeliveries
   /** What the repository's settings at the forge need, and how to mend what is missing. */
@@ -94,6 +95,8 @@ export interface PullRequests {
   get(number: number): Promise<PullRequest | undefined>
   /** The last word of each person that stands; comments do not take a word back. */
   reviews(number: number): Promise<readonly Review[]>
+  /** Who put that label there, the last time; undefined: nobody did. Absent: this forge does not tell. */
+  readonly labeled?: (number: number, label: string) => Promise<Labeled | undefined>
   /** Title and text of the one that is open from `head` into `base` are brought up to date, or a new one is opened. */
   put(pull: NewPullRequest): Promise<PullRequest>
   close(number: number): Promise<void>
@@ -104,6 +107,12 @@ export interface Review {
   readonly state: 'approved' | 'changes_requested' | 'dismissed'
   /** The head at that time; absent where the forge does not say. */
   readonly commit?: string
+}
+
+export interface Labeled {
+  /** The same as long as nobody takes the label away and puts it there again. */
+  readonly id: string
+  readonly by: string
 }
 
 export interface Comments {
@@ -187,6 +196,17 @@ export interface Check {
 
 export interface Checks {
   put(check: Check): Promise<Put>
+}
+
+/** What a check says of a commit, whosever it is. */
+export interface Verdict {
+  readonly name: string
+  readonly state: 'pending' | 'success' | 'failure'
+}
+
+export interface Verdicts {
+  /** The newest of each check of a commit. None, where the forge turned out to lack checks. */
+  of(commit: string): Promise<readonly Verdict[]>
 }
 
 export type DeploymentState = 'queued' | 'in_progress' | 'success' | 'failure' | 'error' | 'inactive'

@@ -44,6 +44,8 @@ export interface Mirrors {
   difference(repo: string, from: string, to: string, path: string): Promise<string | undefined>
   /** Whether a branch of the source has this commit now, at its tip or before. */
   isOnBranch(repo: string, source: Source, commit: string): Promise<boolean>
+  /** How far `commit` is ahead of and behind `other`; both are fetched if they are not there yet. */
+  distance(repo: string, source: Source, commit: string, other: string): Promise<Distance>
   /** The commit a branch has at the source now; undefined: no such branch. */
   head(source: Source, branch: string): Promise<string | undefined>
   /**
@@ -51,6 +53,12 @@ export interface Mirrors {
    * that is there already is left alone.
    */
   fastForward(repo: string, source: Source, branch: string, commit: string): Promise<FastForward>
+}
+
+/** How two commits lie to each other, in commits that only one of them has. */
+export interface Distance {
+  readonly ahead: number
+  readonly behind: number
 }
 
 export interface Source {
@@ -163,6 +171,14 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
       if (!(await isCommit(path, commit))) return false
       const asked = ['for-each-ref', '--count=1', `--contains=${commit}`, '--format=%(refname)', `${SEEN}/`]
       return (await git(asked, { dir: path })).length > 0
+    },
+    async distance(repo, source, commit, other) {
+      const dir = await mirrors.ensure(repo, source, commit)
+      await mirrors.ensure(repo, source, other)
+      const text = (await git(['rev-list', '--left-right', '--count', `${commit}...${other}`], { dir })).toString()
+      const [ahead, behind] = text.trim().split('\t').map(Number)
+      if (ahead === undefined || behind === undefined) throw new Error(`git rev-list counted nothing: ${text}`)
+      return { ahead, behind }
     },
     async head(source, branch) {
       const text = (

@@ -6,6 +6,7 @@ import { createDeployments } from './deployments.ts'
 import { createEvents } from './events.ts'
 import { createGates } from './gates.ts'
 import { createLeases } from './leases.ts'
+import { createMerges } from './merges.ts'
 import { createNodes } from './nodes.ts'
 import { createNotices } from './notices.ts'
 import { createOutbox } from './outbox.ts'
@@ -39,6 +40,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     deployments: createDeployments(database),
     outbox: createOutbox(database),
     notices: createNotices(database),
+    merges: createMerges(database),
     reports: createReports(database),
     people: createPeople(database),
     results: createResults(database),

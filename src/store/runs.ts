@@ -42,6 +42,7 @@ export function createRuns(database: Database): Runs {
         if (query.repo !== undefined) rows = rows.where('repo', '=', query.repo)
         if (query.status !== undefined) rows = rows.where('status', '=', query.status)
         if (query.ref !== undefined) rows = rows.where('ref', '=', query.ref)
+        if (query.commit !== undefined) rows = rows.where('commit_id', '=', query.commit)
         return (await rows.execute()).map(toRunRow)
       }),
 

@@ -147,6 +147,28 @@ export interface Schema {
     outcome: string | null
     error: string | null
   }
+  /** Wishes to merge; `done_at` null: not ended, or its end has not been told. */
+  merges: {
+    id: number
+    repo: string
+    pull_request: number
+    commit_id: string
+    /** Names what asked: the same is never asked twice. */
+    ask_key: string
+    by: string
+    channel: string
+    asked_at: number
+    state: string
+    why: string | null
+    ended_at: number | null
+    told: string | null
+    due_at: number
+    tries: number
+    claim: number
+    /** 0: nobody has it. */
+    claimed_until: number
+    done_at: number | null
+  }
   gates: {
     id: string
     run: string
@@ -604,6 +626,37 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
         ['id'],
       )
       await sql`create index notices_due on notices (due_at) where done_at is null`.execute(db)
+    },
+  },
+  '005_merges': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      await table(
+        db,
+        'merges',
+        {
+          id: 'bigint',
+          repo: 'text',
+          pull_request: 'bigint',
+          commit_id: 'text',
+          ask_key: 'text',
+          by: 'text',
+          channel: 'text',
+          asked_at: 'bigint',
+          state: 'text',
+          why: 'text?',
+          ended_at: 'bigint?',
+          told: 'text?',
+          due_at: 'bigint',
+          tries: 'bigint',
+          claim: 'bigint',
+          claimed_until: 'bigint',
+          done_at: 'bigint?',
+        },
+        ['id'],
+      )
+      await unique(db, 'merges', ['repo', 'ask_key'])
+      await sql`create index merges_open on merges (repo) where done_at is null`.execute(db)
+      await index(db, 'runs', ['repo', 'commit_id'])
     },
   },
   // Until then only people with write access could start a run.

@@ -22,6 +22,7 @@ export interface Store {
   readonly deployments: Deployments
   readonly outbox: Outbox
   readonly notices: Notices
+  readonly merges: Merges
   readonly reports: Reports
   readonly people: People
   readonly results: Results
@@ -176,6 +177,68 @@ export interface Notices {
   pending(): Promise<readonly NoticeRow[]>
 }
 
+export type MergeState =
+  /** For the rules to hold. */
+  | 'waiting'
+  | 'merged'
+  /** It will not come of this wish: `why`. */
+  | 'ended'
+  /** Another wish for the same commit was waiting already. */
+  | 'joined'
+
+/** That somebody wants a pull request merged, at one head. */
+export interface MergeRow {
+  readonly id: number
+  readonly repo: string
+  readonly pullRequest: number
+  readonly commit: string
+  /** A login at the forge; of the channels `api` and `cli` a person's name. */
+  readonly by: string
+  readonly channel: string
+  readonly askedAt: number
+  readonly state: MergeState
+  readonly why?: string
+  readonly endedAt?: number
+  /** What was last said of it at the forge. */
+  readonly told?: string
+}
+
+export interface TakenMerge extends MergeRow {
+  /** Of this taking; an older one changes nothing any more. */
+  readonly claim: number
+  /** How often it was taken since it last went well. */
+  readonly tries: number
+}
+
+export interface NewMerge {
+  /** What asked, for example `comment/4711`: asked again it is the same wish, whatever has become of it. */
+  readonly key: string
+  readonly repo: string
+  readonly pullRequest: number
+  readonly commit: string
+  readonly by: string
+  readonly channel: string
+}
+
+/** Wishes to merge, until what has become of them is told. */
+export interface Merges {
+  /** With a notice, so that somebody looks at it soon, if `wake`. */
+  ask(merge: NewMerge, options?: { readonly wake?: boolean }): Promise<MergeRow>
+  /** Not ended, or not told, oldest first. */
+  open(repo: string, pullRequest?: number): Promise<readonly MergeRow[]>
+  /** Newest first. */
+  list(query: { readonly limit: number; readonly repo?: string }): Promise<readonly MergeRow[]>
+  /** Nobody else's for `leaseMs`. Undefined: it is done with, not due, or somebody has it. */
+  take(id: number, leaseMs: number): Promise<TakenMerge | undefined>
+  told(taken: TakenMerge, text: string): Promise<void>
+  /** Not changed once ended. `merged` is recorded in the audit. */
+  end(taken: TakenMerge, state: 'merged' | 'ended', why: string): Promise<void>
+  /** Everybody's again: `waits` goes well, `failed` is counted. */
+  release(taken: TakenMerge, how: { readonly kind: 'waits' | 'failed'; readonly delayMs: number }): Promise<void>
+  /** There is no more to say. */
+  done(taken: TakenMerge): Promise<void>
+}
+
 export type RunStatus = 'queued' | 'running' | 'waiting' | Outcome
 
 export interface RunRow {
@@ -251,6 +314,7 @@ export interface Runs {
     readonly repo?: string
     readonly status?: RunStatus
     readonly ref?: string
+    readonly commit?: string
   }): Promise<readonly RunRow[]>
   /**
    * Runs that the database holds open (queued, running, waiting): for the reconciler and the sweep. Not those that are

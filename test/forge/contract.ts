@@ -17,10 +17,13 @@ export interface ForgeUnderTest {
     /** From a fork of `mallory`, from the tip of `base`. */
     openFromFork(base: string): Promise<{ readonly number: number; readonly commit: string }>
     label(number: number, label: string): void
+    unlabel(number: number, label: string): void
     review(number: number, by: string, state: 'APPROVED' | 'CHANGES_REQUESTED' | 'COMMENTED' | 'DISMISSED'): void
     comment(number: number, by: string, body: string): string
     comments(number: number): readonly string[]
   }
+  /** A check that something else than Penstock gives. */
+  check?(commit: string, name: string, conclusion: string | null): void
   setAccess?(login: string, access: Access): void
   stop(): Promise<void>
 }
@@ -34,6 +37,7 @@ const GROUPS = [
   'people',
   'statuses',
   'checks',
+  'verdicts',
   'deployments',
   'deliveries',
   'check',
@@ -256,6 +260,21 @@ export function forgeContract(name: string, carries: readonly Group[], start: ()
       },
     )
 
+    carried('pullRequests', 'who put a label there last; putting it there again is news', async (pulls) => {
+      await it.push('page', first)
+      const number = await hands().open({ head: 'page', base: 'master' })
+      expect(await pulls.labeled?.(number, 'ship')).toBeUndefined()
+      hands().label(number, 'other')
+      hands().label(number, 'ship')
+      const before = await pulls.labeled?.(number, 'ship')
+      hands().unlabel(number, 'ship')
+      hands().label(number, 'ship')
+      const after = await pulls.labeled?.(number, 'ship')
+
+      expect([before?.by, after?.by]).toEqual(['ada', 'ada'])
+      expect(after?.id).not.toBe(before?.id)
+    })
+
     carried('pullRequests', 'a pull request is opened once, and brought up to date after that', async (pulls) => {
       await it.push('page', first)
       const wanted = { head: 'page', base: 'master', title: 'Promote 1', body: 'One change' }
@@ -356,6 +375,20 @@ export function forgeContract(name: string, carries: readonly Group[], start: ()
         })
       },
     )
+
+    carried('verdicts', 'what the checks of others have come to, all of them', async (verdicts) => {
+      it.check?.(first, 'lint', 'success')
+      it.check?.(first, 'style', 'neutral')
+      it.check?.(first, 'scan', 'failure')
+      it.check?.(first, 'slow', null)
+
+      expect(await verdicts.of(first)).toEqual([
+        { name: 'lint', state: 'success' },
+        { name: 'style', state: 'success' },
+        { name: 'scan', state: 'failure' },
+        { name: 'slow', state: 'pending' },
+      ])
+    })
 
     carried(
       'deployments',

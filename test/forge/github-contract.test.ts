@@ -9,6 +9,7 @@ const BY_TOKEN: readonly Group[] = [
   'comments',
   'people',
   'statuses',
+  'verdicts',
   'deployments',
   'deliveries',
   'check',
@@ -41,6 +42,7 @@ function underTest({ github, push }: Hub, forge: ForgeUnderTest['forge'], self: 
         return { number: await opened('mallory:mine', base, 'mallory'), commit }
       },
       label: (number, label) => world.label(REPO, number, label, 'ada'),
+      unlabel: (number, label) => world.unlabel(REPO, number, label, 'ada'),
       review: (number, by, state) => world.review(REPO, number, { by, state }),
       comment: (number, by, body) => String(world.comment(REPO, number, { by, body }).id),
       comments: (number) =>
@@ -49,6 +51,7 @@ function underTest({ github, push }: Hub, forge: ForgeUnderTest['forge'], self: 
           .comments.filter((one) => one.pull === number)
           .map((one) => one.body),
     },
+    check: (commit, name, conclusion) => world.addCheck(REPO, commit, name, conclusion),
     setAccess(login, access) {
       world.setAccess(REPO, login, access)
       // Everybody may read a public repository.

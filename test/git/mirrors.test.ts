@@ -94,6 +94,24 @@ describe('mirrors', () => {
     expect(await mirrors.head(source, 'production')).toBe(second)
   })
 
+  it('counts how far two commits are apart', async () => {
+    const first = commit('a.txt', 'one')
+    const second = commit('a.txt', 'two')
+    run('checkout', '-q', '-b', 'other', first)
+    writeFileSync(join(work, 'b.txt'), 'b')
+    run('add', '-A')
+    run('-c', 'user.name=Ada', '-c', 'user.email=ada@example.org', 'commit', '-qm', 'beside')
+    run('push', '-q', 'origin', 'other')
+    const beside = run('rev-parse', 'HEAD')
+    const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
+
+    const distance = (one: string, other: string) => mirrors.distance('acme/web', { url: bare }, one, other)
+
+    expect(await distance(second, first)).toEqual({ ahead: 1, behind: 0 })
+    expect(await distance(beside, second)).toEqual({ ahead: 1, behind: 1 })
+    expect(await distance(first, first)).toEqual({ ahead: 0, behind: 0 })
+  })
+
   it('tells a commit that the source does not have from a source that does not answer', async () => {
     commit('a.txt', 'one')
     const mirrors = createMirrors({ dir: join(dir, 'mirrors') })

@@ -43,7 +43,9 @@ export interface Team {
 export const LOG = pino({ level: process.env.PENSTOCK_TEST_LOG ?? 'silent' })
 
 /** `acme/web` with the people ada (may write), ben (may approve, may write) and mallory (may only read). */
-export async function startTeam(options: { readonly environments?: string } = {}): Promise<Team> {
+export async function startTeam(
+  options: { readonly environments?: string; readonly mergeLabel?: string } = {},
+): Promise<Team> {
   const dir = await mkdtemp(join(tmpdir(), 'pst-team-'))
   let aheadAtGithub = 0
   const hub = await startHub({ clock: () => Date.now() + aheadAtGithub })
@@ -77,7 +79,7 @@ repositories:
     forge: { github: { api: "${hub.github.url}", app: { id: "${id}", private_key: { env: PRIVATE_KEY } } } }
     url: ${hub.github.url}/${REPO}.git
     webhook_secrets: [{ env: HOOK_SECRET }]
-    environments: ${options.environments ?? '{ staging: {}, production: { approvers: ["role:approver"] } }'}
+${options.mergeLabel === undefined ? '' : `    merge_label: "${options.mergeLabel}"\n`}    environments: ${options.environments ?? '{ staging: {}, production: { approvers: ["role:approver"] } }'}
 `,
   )
   const config = await loadConfig({ file, env: { PENSTOCK_DATA: dir, PRIVATE_KEY: privateKey, HOOK_SECRET } })

@@ -79,6 +79,20 @@ export async function writeCommit(dir: string, commit: NewCommit): Promise<strin
   return made
 }
 
+/** What merging one into the other gives, as a branch of its own; undefined: they contradict each other. */
+export async function writeMerge(
+  dir: string,
+  merge: { readonly ref: string; readonly base: string; readonly head: string; readonly message: string },
+): Promise<string | undefined> {
+  const { ref, base, head, message } = merge
+  const tree = await answered(git(['merge-tree', '--write-tree', base, head], { dir }))
+  if (tree === undefined) return undefined
+  const person = ['-c', 'user.name=GitHub', '-c', 'user.email=noreply@github.com']
+  const commit = await git([...person, 'commit-tree', tree, '-p', base, '-p', head, '-m', message], { dir })
+  await git(['update-ref', ref, commit.toString().trim()], { dir })
+  return commit.toString().trim()
+}
+
 /** git's own server side, as a CGI program. `beforeEnd`: what is to happen before the client knows that it is over. */
 export async function serveRepository(
   where: { readonly root: string; readonly path: string; readonly user: string | undefined },

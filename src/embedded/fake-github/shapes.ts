@@ -7,7 +7,9 @@ import type {
   DeploymentStatus,
   Hook,
   Installation,
+  Labeling,
   Level,
+  MergeGroup,
   Pull,
   Repo,
   Review,
@@ -286,6 +288,33 @@ export function createShapes(root: string) {
     }
   }
 
+  function labeling(repo: Repo, one: Labeling) {
+    return {
+      id: one.id,
+      node_id: nodeOf('LE', one.id),
+      url: `${apiOf(repo)}/issues/events/${one.id}`,
+      actor: user(one.user),
+      event: one.event,
+      ...{ commit_id: null, commit_url: null, created_at: one.at, performed_via_github_app: null },
+      label: { name: one.name, color: 'ededed' },
+    }
+  }
+
+  /** As `merge_group` has it. */
+  function mergeGroup(
+    group: MergeGroup,
+    head: { readonly tree: string; readonly date: string; readonly message: string },
+  ) {
+    const person = { name: 'GitHub', email: 'noreply@github.com' }
+    return {
+      ...{ head_sha: group.commit, head_ref: group.ref, base_sha: group.base, base_ref: group.baseRef },
+      head_commit: {
+        ...{ id: group.commit, tree_id: head.tree, message: head.message, timestamp: head.date },
+        ...{ author: person, committer: person },
+      },
+    }
+  }
+
   function reactions(of: string) {
     const none = { total_count: 0, '+1': 0, '-1': 0, laugh: 0, hooray: 0, confused: 0, heart: 0, rocket: 0, eyes: 0 }
     return { url: `${of}/reactions`, ...none }
@@ -357,7 +386,7 @@ export function createShapes(root: string) {
     }
   }
 
-  function check(repo: Repo, one: CheckRun, app: App) {
+  function check(repo: Repo, one: CheckRun, app: App | undefined) {
     const url = `${apiOf(repo)}/check-runs/${one.id}`
     return {
       id: one.id,
@@ -380,7 +409,7 @@ export function createShapes(root: string) {
         annotations_url: `${url}/annotations`,
       },
       check_suite: { id: 1 },
-      app: integration(app),
+      app: app === undefined ? null : integration(app),
       pull_requests: [],
     }
   }
@@ -510,6 +539,8 @@ export function createShapes(root: string) {
     fullPull,
     review,
     comment,
+    labeling,
+    mergeGroup,
     issue,
     status,
     integration,

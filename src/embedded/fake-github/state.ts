@@ -58,9 +58,18 @@ export interface Pull {
   closedAt: string | null
   draft: boolean
   labels: string[]
+  readonly labelings: Labeling[]
   readonly reviews: Review[]
   readonly createdAt: string
   updatedAt: string
+}
+
+export interface Labeling {
+  readonly id: number
+  readonly event: 'labeled' | 'unlabeled'
+  readonly name: string
+  readonly user: User
+  readonly at: string
 }
 
 export interface Review {
@@ -143,12 +152,23 @@ export interface Deployment {
 
 export interface Protection {
   readonly checks?: readonly string[]
+  /** Approvals that the pull request of what is pushed needs. */
   readonly reviews?: number
   readonly linear?: boolean
   readonly allowForce?: boolean
   readonly allowDeletion?: boolean
   /** Logins that may move it; absent: whoever may write. */
   readonly onlyBy?: readonly string[]
+}
+
+/** What a merge queue has put together, and wants judged before it moves the branch there. */
+export interface MergeGroup {
+  readonly pull: number
+  readonly commit: string
+  /** Of a branch that the queue made for it. */
+  readonly ref: string
+  readonly base: string
+  readonly baseRef: string
 }
 
 export interface Hook {

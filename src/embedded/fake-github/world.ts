@@ -2,9 +2,35 @@ import { generateKeyPairSync } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isNoCommit } from '../../forge/incoming.ts'
-import { commitOf, fetchRef, initBare, isAncestor, refsOf, removeRef, subjectOf, writeCommit } from './repositories.ts'
+import { missingCheck } from './protection.ts'
+import {
+  commitOf,
+  fetchRef,
+  initBare,
+  isAncestor,
+  moveRef,
+  refsOf,
+  removeRef,
+  subjectOf,
+  writeCommit,
+  writeMerge,
+} from './repositories.ts'
 import { createShapes } from './shapes.ts'
-import type { App, Caller, CheckRun, Comment, Hook, Level, Protection, Pull, Repo, Review, User } from './state.ts'
+import type {
+  App,
+  Caller,
+  CheckRun,
+  Comment,
+  Hook,
+  Labeling,
+  Level,
+  MergeGroup,
+  Protection,
+  Pull,
+  Repo,
+  Review,
+  User,
+} from './state.ts'
 import { createWebhooks, type WebhooksDeps } from './webhooks.ts'
 
 export interface WorldOptions {
@@ -81,6 +107,10 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
     return level ?? (of.private ? undefined : 'read')
   }
 
+  function labeling(event: Labeling['event'], name: string, by: User): Labeling {
+    return { id: nextId(), event, name, user: by, at: now() }
+  }
+
   const repositoryOf = (of: Repo) => shapes.repository(of)
 
   function tellOfPull(
@@ -108,8 +138,18 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
       head_commit: deleted ? null : await headCommit(of, after),
       // Seconds here, as only GitHub's pushes have it.
       repository: { ...repositoryOf(of), created_at: 1, pushed_at: Math.floor(clock() / 1000) },
-      pusher: { name: sender.login, email: sender.type === 'Bot' ? null : `${sender.login}@example.org` },
+      pusher: {
+        name: sender.login,
+        email: sender.type === 'Bot' ? null : `${sender.login.replace(/\W/g, '-')}@example.org`,
+      },
       sender: shapes.user(sender),
+    })
+  }
+
+  async function tellOfGroup(of: Repo, group: MergeGroup, action: string, more = {}): Promise<void> {
+    webhooks.send(of, 'merge_group', {
+      ...{ action, ...more, merge_group: shapes.mergeGroup(group, await subjectOf(of.dir, group.commit)) },
+      ...{ repository: repositoryOf(of), sender: shapes.user(user('github-merge-queue[bot]', 'Bot')) },
     })
   }
 
@@ -320,7 +360,11 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
       const pull: Pull = {
         ...{ id: nextId(), number: into.pulls.length + 1, title, body: body ?? null, user: user(by) },
         ...{ head: { repo: from, branch }, base, commit, baseCommit, state: 'open', draft: draft ?? false },
-        ...{ mergedAt: null, mergedBy: null, closedAt: null, labels: [...(labels ?? [])], reviews: [] },
+        ...{ mergedAt: null, mergedBy: null, closedAt: null, reviews: [] },
+        ...{
+          labels: [...(labels ?? [])],
+          labelings: (labels ?? []).map((name) => labeling('labeled', name, user(by))),
+        },
         ...{ createdAt: now(), updatedAt: now() },
       }
       await keepPullRef(into, pull)
@@ -349,9 +393,20 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
     label(fullName: string, number: number, name: string, by: string): void {
       const into = repo(fullName)
       const pull = pullOf(into, number)
-      pull.labels = [...new Set([...pull.labels, name])]
+      if (pull.labels.includes(name)) return
+      pull.labels = [...pull.labels, name]
+      pull.labelings.push(labeling('labeled', name, user(by)))
       const label = shapes.pull(into, pull).labels.find((one) => one.name === name)
       tellOfPull(into, pull, 'labeled', user(by), { label })
+    },
+
+    unlabel(fullName: string, number: number, name: string, by: string): void {
+      const into = repo(fullName)
+      const pull = pullOf(into, number)
+      const label = shapes.pull(into, pull).labels.find((one) => one.name === name)
+      pull.labels = pull.labels.filter((one) => one !== name)
+      pull.labelings.push(labeling('unlabeled', name, user(by)))
+      tellOfPull(into, pull, 'unlabeled', user(by), { label })
     },
 
     review(
@@ -375,6 +430,22 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
       return review
     },
 
+    /** Somebody changes what a comment says. */
+    editComment(fullName: string, id: number, body: string): void {
+      const comment = repo(fullName).comments.find((one) => one.id === id)
+      if (comment === undefined) throw new NotPossible(`${fullName} has no comment ${id}`)
+      comment.body = body
+      // At least one second later, which is as fine as GitHub's times are.
+      comment.updatedAt = `${new Date(Date.parse(comment.createdAt) + 1000).toISOString().slice(0, 19)}Z`
+    },
+
+    setDraft(fullName: string, number: number, draft: boolean, by: string): void {
+      const into = repo(fullName)
+      const pull = pullOf(into, number)
+      pull.draft = draft
+      tellOfPull(into, pull, draft ? 'converted_to_draft' : 'ready_for_review', user(by))
+    },
+
     comment(fullName: string, number: number, { by, body }: { readonly by: string; readonly body: string }): Comment {
       const into = repo(fullName)
       const pull = pullOf(into, number)
@@ -385,6 +456,47 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
         ...{ repository: repositoryOf(into), sender: shapes.user(comment.user) },
       })
       return comment
+    },
+
+    /** Of another program. */
+    addCheck(fullName: string, commit: string, name: string, conclusion: string | null): void {
+      const status = conclusion === null ? 'in_progress' : 'completed'
+      repo(fullName).checks.push({
+        ...{ id: nextId(), sha: commit, name, status, conclusion, externalId: null, detailsUrl: root },
+        ...{ startedAt: now(), completedAt: conclusion === null ? null : now(), annotations: [], actions: [] },
+        ...{ title: null, summary: null, text: null },
+      })
+    },
+
+    /** GitHub's own merge queue takes a pull request: what it would come to is to be judged. */
+    async enqueue(fullName: string, number: number): Promise<MergeGroup> {
+      const into = repo(fullName)
+      const pull = pullOf(into, number)
+      const before = await refsOf(into.dir)
+      const baseRef = `refs/heads/${pull.base}`
+      const base = before.get(baseRef) ?? NONE
+      const ref = `refs/heads/gh-readonly-queue/${pull.base}/pr-${number}-${base}`
+      const message = `Merge pull request #${number} from ${pull.head.repo.owner.login}/${pull.head.branch}`
+      const commit = await writeMerge(into.dir, { ref, base, head: pull.commit, message })
+      if (commit === undefined) throw new NotPossible(`${number} cannot be merged`)
+      const group = { pull: number, commit, ref, base, baseRef }
+      await refsChanged(into, before, user('github-merge-queue[bot]', 'Bot'))
+      await tellOfGroup(into, group, 'checks_requested')
+      return group
+    },
+
+    /** What the queue does as soon as the required checks have passed. @throws NotPossible until then */
+    async land(fullName: string, group: MergeGroup): Promise<void> {
+      const into = repo(fullName)
+      const branch = group.baseRef.replace(/^refs\/heads\//, '')
+      const missing = missingCheck(into, branch, group.commit)
+      if (missing !== undefined) throw new NotPossible(`Required status check "${missing}" is expected.`)
+      const before = await refsOf(into.dir)
+      if (!(await moveRef(into.dir, group.baseRef, group.commit, group.base)))
+        throw new NotPossible('the base has moved')
+      await removeRef(into.dir, group.ref)
+      await refsChanged(into, before, user('github-merge-queue[bot]', 'Bot'))
+      await tellOfGroup(into, group, 'destroyed', { reason: 'merged' })
     },
 
     /** A click: on "Re-run", or on the button of that identifier. */

@@ -19,13 +19,18 @@ export function answerFromBefore(octokit: Octokit): void {
       const response = await request(options)
       const { etag } = response.headers
       kept.delete(url)
-      if (etag !== undefined) kept.set(url, { etag, response })
+      if (etag !== undefined) kept.set(url, { etag, response: copyOf(response) })
       const oldest = kept.keys().next().value
       if (kept.size > MAX_KEPT && oldest !== undefined) kept.delete(oldest)
       return response
     } catch (err) {
       if (known === undefined || !isStatus(err, 304)) throw err
-      return known.response as Awaited<ReturnType<typeof request>>
+      return copyOf(known.response as Awaited<ReturnType<typeof request>>)
     }
   })
+}
+
+/** Whoever gets a page of a list takes out of it what is no item: that must not be taken out of what is kept. */
+function copyOf<T extends { readonly data: unknown }>(response: T): T {
+  return { ...response, data: structuredClone(response.data) }
 }

@@ -11,6 +11,7 @@ import { createPeople } from './people.ts'
 import { createPullRequests } from './pull-requests.ts'
 import { createRefs } from './refs.ts'
 import { createStatuses } from './statuses.ts'
+import { createVerdicts } from './verdicts.ts'
 
 export interface GithubOptions {
   /** `acme/web` */
@@ -44,6 +45,7 @@ export function createGithubForge({ repo, api, access, url, hook, branches, log,
     people: createPeople(connection),
     statuses: createStatuses(connection),
     ...(access.kind === 'app' ? { checks: createChecks(connection, lacks) } : {}),
+    verdicts: createVerdicts(connection, lacks),
     deployments: createDeployments(connection, lacks),
     deliveries: createDeliveries(connection, hook, lacks),
     check: createCheck(connection, { hook, branches, branchTip: refs.branchTip }),

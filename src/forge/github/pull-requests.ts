@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import type { PullRequest, PullRequests, Review } from '../types.ts'
+import type { Labeled, PullRequest, PullRequests, Review } from '../types.ts'
 import { found, isStatus, read } from './answers.ts'
 import type { Connection } from './connect.ts'
 
@@ -23,6 +23,13 @@ const Pull = z.object({
 type Pull = z.infer<typeof Pull>
 
 const PullReview = z.object({ user: Login.nullish(), state: z.string(), commit_id: z.string().nullish() })
+
+const LabelEvent = z.object({
+  id: z.int().positive(),
+  event: z.string(),
+  actor: Login.nullish(),
+  label: z.object({ name: z.string() }).nullish(),
+})
 
 /** The words that stand until the same person says another; GitHub writes them in capitals. */
 const STANDING: Readonly<Record<string, Review['state']>> = {
@@ -89,6 +96,17 @@ export function createPullRequests({ octokit, at }: Connection): PullRequests {
         }
       }
       return [...last.values()]
+    },
+    async labeled(number, name) {
+      const asked = { ...at, issue_number: number, per_page: 100 }
+      let last: Labeled | undefined
+      for await (const page of octokit.paginate.iterator(octokit.rest.issues.listEvents, asked)) {
+        // Oldest first.
+        for (const { id, event, actor, label } of read(z.array(LabelEvent), page)) {
+          if (event === 'labeled' && label?.name === name && actor) last = { id: String(id), by: actor.login }
+        }
+      }
+      return last
     },
     async put({ head, base, title, body }) {
       const open = await openFrom(head, base)

@@ -220,7 +220,7 @@ function change({ world }: Asked, check: CheckRun, fields: z.infer<typeof CheckF
 }
 
 function shapeOf({ world }: Asked, repo: Repo, check: CheckRun) {
-  return world.shapes.check(repo, check, there(world.app()))
+  return world.shapes.check(repo, check, world.app())
 }
 
 function deploymentOf({ params }: Asked, repo: Repo) {

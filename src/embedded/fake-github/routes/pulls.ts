@@ -107,6 +107,17 @@ export const pullRoutes: readonly FakeRoute[] = [
   },
   {
     method: 'GET',
+    template: '/repos/{owner}/{repo}/issues/{issue_number}/events',
+    needs: READ,
+    handle(asked) {
+      const repo = repoOf(asked)
+      const pull = pullOf(asked, repo, 'issue_number')
+      const events = pull.labelings.map((one) => asked.world.shapes.labeling(repo, one))
+      return page(asked, `/repos/${repo.fullName}/issues/${pull.number}/events`, events)
+    },
+  },
+  {
+    method: 'GET',
     template: '/repos/{owner}/{repo}/issues/{issue_number}/comments',
     needs: READ,
     handle(asked) {

@@ -1,8 +1,9 @@
 import { z } from 'zod'
 import { isNoCommit } from '../../../forge/incoming.ts'
+import { whyProtected } from '../protection.ts'
 import { commitOf, isAncestor, moveRef, refsOf, removeRef } from '../repositories.ts'
 import type { Activity, Repo } from '../state.ts'
-import { type Asked, type FakeRoute, ok, page, parse, Refusal, repoOf, there } from './route.ts'
+import { type FakeRoute, ok, page, parse, Refusal, repoOf, there } from './route.ts'
 
 const NewRef = z.object({ ref: z.string(), sha: z.string() })
 const Update = z.object({ sha: z.string(), force: z.boolean().default(false) })
@@ -84,7 +85,8 @@ export const refRoutes: readonly FakeRoute[] = [
       if (from === undefined) throw new Refusal(422, 'Reference does not exist')
       if ((await commitOf(repo.dir, sha)) !== sha) throw new Refusal(422, 'Object does not exist')
       if (!force && !(await isAncestor(repo.dir, from, sha))) throw new Refusal(422, 'Update is not a fast forward')
-      checkProtection(asked, repo, name, sha, force)
+      const why = whyProtected(repo, name.replace(/^refs\/heads\//, ''), { sha, by: asked.user, force })
+      if (why !== undefined) throw new Refusal(422, why)
       if (!(await moveRef(repo.dir, name, sha, from))) throw new Refusal(409, 'Reference cannot be updated')
       await asked.world.refsChanged(repo, before, asked.user)
       return ok(asked.world.shapes.ref(repo, name, sha))
@@ -110,19 +112,4 @@ async function kindOf(repo: Repo, { before, after }: Activity): Promise<string> 
   if (isNoCommit(before)) return 'branch_creation'
   if (isNoCommit(after)) return 'branch_deletion'
   return (await isAncestor(repo.dir, before, after)) ? 'push' : 'force_push'
-}
-
-function checkProtection({ user }: Asked, repo: Repo, ref: string, sha: string, force: boolean): void {
-  const protection = repo.protections.get(ref.replace(/^refs\/heads\//, ''))
-  if (protection === undefined) return
-  if (force && !protection.allowForce) throw new Refusal(422, 'Cannot force-push to this branch')
-  if (protection.onlyBy !== undefined && !protection.onlyBy.includes(user.login)) {
-    throw new Refusal(422, `Protected branch update failed for ${ref}. You're not authorized to push to this branch.`)
-  }
-  const missing = (protection.checks ?? []).filter((context) => {
-    const newest = repo.statuses.findLast((one) => one.sha === sha && one.context === context)
-    const check = repo.checks.findLast((one) => one.sha === sha && one.name === context)
-    return newest?.state !== 'success' && check?.conclusion !== 'success'
-  })
-  if (missing.length > 0) throw new Refusal(422, `Required status check "${missing[0]}" is expected.`)
 }
