@@ -1,5 +1,6 @@
+import { isUtf8 } from 'node:buffer'
 import { createPrivateKey } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
+import { createReadStream } from 'node:fs'
 import path from 'node:path'
 import { resolveApprovers } from './people.ts'
 import { type Diagnostic, nearest, printDiagnostic, readYaml, toDiagnostics } from './positions.ts'
@@ -29,6 +30,8 @@ export class ConfigInvalid extends Error {
 
 const MIN_SECRET = 8
 const MIN_WEBHOOK_SECRET = 16
+/** Docker takes no secret that is larger. */
+const MAX_SECRET = 500 * 1024
 const MAX_FILE = 1024 * 1024
 const DEFAULT_EXPIRY_MS = 7 * 86_400_000
 
@@ -39,12 +42,13 @@ const DEFAULT_EXPIRY_MS = 7 * 86_400_000
  */
 export async function loadConfig(input: { readonly file: string; readonly env: Environment }): Promise<Config> {
   const file = path.resolve(input.file)
-  const text = await readText(file)
-  if (text === undefined)
-    throw new ConfigInvalid([{ at: input.file, message: 'cannot be read; make it, or name another with --config' }])
-  if (text.length > MAX_FILE) throw new ConfigInvalid([{ at: input.file, message: `is larger than ${MAX_FILE} bytes` }])
+  const read = await readText(file)
+  if (read.kind !== 'read') {
+    const what = read.kind === 'absent' ? '; make it, or name another in PENSTOCK_CONFIG' : ''
+    throw new ConfigInvalid([{ at: input.file, message: `${read.message}${what}` }])
+  }
 
-  const yaml = readYaml(input.file, text)
+  const yaml = readYaml(input.file, read.text)
   if (yaml.syntax.length > 0) throw new ConfigInvalid(yaml.syntax)
   const parsed = OperatorFile.safeParse(yaml.value ?? {}, { reportInput: true })
   if (!parsed.success) throw new ConfigInvalid(sorted(toDiagnostics(yaml, parsed.error.issues, OperatorFile)))
@@ -65,6 +69,8 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
     const found = await resolveSecret(reference, input.env, base)
     if (found.kind === 'missing') wrong(where, found.message)
     else if (Buffer.byteLength(found.value) < least) wrong(where, `${where.map(String).join('.')}: ${why}`)
+    else if (Buffer.byteLength(found.value) > MAX_SECRET)
+      wrong(where, `${where.map(String).join('.')}: a secret has at most ${MAX_SECRET} bytes: Docker takes no more`)
     return new Secret(found.kind === 'found' ? found.value : '')
   }
 
@@ -93,6 +99,11 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
   const repositories: Record<string, RepositoryConfig> = {}
   for (const [name, one] of Object.entries(raw.repositories)) {
     const where = ['repositories', name]
+    const twin = Object.keys(repositories).find((other) => other.toLowerCase() === name.toLowerCase())
+    if (twin !== undefined) {
+      const message = `"${name}" and "${twin}" differ in case only: a delivery could be for either`
+      problems.push(yaml.atKey(['repositories'], name, message))
+    }
     const url = resolveUrl(one.url, base)
     if (url.kind === 'refused') wrong([...where, 'url'], `${where.join('.')}.url: ${url.message}`)
     if (one.branches.candidate === one.branches.production) {
@@ -301,9 +312,10 @@ function createVariables(env: Environment, problem: (at: string, message: string
       if (value !== undefined && value !== '') return value
       const file = env[`${name}_FILE`]
       if (file === undefined || file === '') return undefined
-      const text = await readText(file)
-      if (text === undefined) problem(`${name}_FILE`, `the file ${file} cannot be read`)
-      return text === undefined ? undefined : withoutFinalNewline(text)
+      const read = await readText(file)
+      if (read.kind === 'read') return withoutFinalNewline(read.text)
+      problem(`${name}_FILE`, `the file ${file} ${read.message}`)
+      return undefined
     },
   }
 }
@@ -322,19 +334,30 @@ async function resolveSecret(reference: SecretReference, env: Environment, base:
     }
   }
   const file = path.resolve(base, reference.file ?? env[`${name}_FILE`] ?? '')
-  const text = await readText(file)
-  if (text === undefined) return { kind: 'missing', message: `the file ${file} cannot be read` }
-  return { kind: 'found', value: withoutFinalNewline(text) }
+  const read = await readText(file)
+  if (read.kind !== 'read') return { kind: 'missing', message: `the file ${file} ${read.message}` }
+  return { kind: 'found', value: withoutFinalNewline(read.text) }
 }
 
-async function readText(file: string): Promise<string | undefined> {
+type Read =
+  | { readonly kind: 'read'; readonly text: string }
+  | { readonly kind: 'absent' | 'refused'; readonly message: string }
+
+/** A file, as far as one of ours may go: a device or a pipe might never end. */
+async function readText(file: string): Promise<Read> {
+  const chunks: Buffer[] = []
   try {
-    return await readFile(file, 'utf8')
+    for await (const chunk of createReadStream(file, { end: MAX_FILE })) chunks.push(chunk as Buffer)
   } catch (err) {
     // Whatever the system says about it (absent, a directory, no permission), the answer is the same: name the file.
-    if (err instanceof Error && 'code' in err) return undefined
+    if (err instanceof Error && 'code' in err) return { kind: 'absent', message: 'cannot be read' }
     throw err
   }
+  const bytes = Buffer.concat(chunks)
+  if (bytes.length > MAX_FILE) return { kind: 'refused', message: `is larger than ${MAX_FILE} bytes` }
+  // What is no text would become another secret than the one in the file, without a word.
+  if (!isUtf8(bytes)) return { kind: 'refused', message: 'is not UTF-8' }
+  return { kind: 'read', text: bytes.toString() }
 }
 
 function withoutFinalNewline(text: string): string {

@@ -14,6 +14,9 @@ export function printDiagnostic({ at, line, column, message }: Diagnostic): stri
   return line === undefined ? `${at}: ${message}` : `${at}:${line}:${column ?? 1} ${message}`
 }
 
+/** How often aliases may repeat what they name, in all. */
+const MAX_ALIASES = 100
+
 type Path = readonly PropertyKey[]
 
 /** A YAML text whose parts can be found again by their path. */
@@ -35,6 +38,14 @@ export function readYaml(file: string, text: string): Located {
     return { at: file, line, column: col, message }
   }
   const syntax = [...doc.errors, ...doc.warnings].map((problem) => here(problem.pos[0], problem.message))
+  let value: unknown
+  try {
+    if (syntax.length === 0) value = doc.toJS({ maxAliasCount: MAX_ALIASES })
+  } catch (err) {
+    // What `yaml` says of aliases that multiply, or that name nothing.
+    if (!(err instanceof ReferenceError)) throw err
+    syntax.push(here(undefined, err.message))
+  }
 
   const keyOffset = (path: Path, key: string): number | undefined => {
     const parent = path.length === 0 ? doc.contents : doc.getIn([...path], true)
@@ -56,7 +67,7 @@ export function readYaml(file: string, text: string): Located {
   }
 
   return {
-    value: syntax.length > 0 ? undefined : (doc.toJS({ maxAliasCount: 100 }) as unknown),
+    value,
     syntax,
     at: (path, message) => here(valueOffset(path), message),
     atKey: (path, key, message) => here(keyOffset(path, key) ?? valueOffset(path), message),

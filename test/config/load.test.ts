@@ -180,6 +180,21 @@ repositories:
     ],
     ['a host that is an option', REPOSITORY.replace('/srv/git/web.git', 'ssh://-oProxyCommand=x/y'), 'names no host'],
     ['the short ssh form', REPOSITORY.replace('/srv/git/web.git', 'git@example.org:web.git'), 'ssh://user@host/path'],
+    [
+      'names that differ in case only',
+      `${REPOSITORY}  Acme/Web:\n    forge: git\n    url: /srv/git/other.git\n    webhook_secrets: [{ env: HOOK }]\n`,
+      '"Acme/Web" and "acme/web" differ in case only',
+    ],
+    [
+      'a file that never ends',
+      `${REPOSITORY}    secrets: { ZERO: { file: /dev/zero } }\n`,
+      '/dev/zero is larger than 1048576 bytes',
+    ],
+    [
+      'aliases that multiply',
+      `a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: [*c,*c,*c]\n`,
+      'Excessive alias count',
+    ],
     ['the same branch twice', `${REPOSITORY}    branches: { candidate: main, production: main }\n`, 'must differ'],
     ['a branch as a full ref', `${REPOSITORY}    branches: { candidate: refs/heads/main }\n`, 'short name'],
     ['a bare number as duration', `${REPOSITORY}    environments: { p: { expires: 7 } }\n`, 'expected string'],
@@ -206,6 +221,19 @@ repositories:
     const found = await problems(REPOSITORY, { HOOK: '123456789012345' })
 
     expect(found.join()).toContain('webhook secrets need 16 bytes or more')
+  })
+
+  test('a secret that would not reach a job as it is in its file is refused', async () => {
+    await writeFile(path.join(dir, 'binary'), Buffer.from([0xff, 0xfe, ...Buffer.from('not text')]))
+
+    const found = await problems(`${REPOSITORY}    secrets: { BIG: { env: BIG }, BINARY: { file: ./binary } }\n`, {
+      BIG: 'x'.repeat(500 * 1024 + 1),
+    })
+
+    expect(found).toEqual([
+      expect.stringContaining('secrets.BIG: a secret has at most 512000 bytes: Docker takes no more'),
+      expect.stringContaining('binary is not UTF-8'),
+    ])
   })
 
   test('a file that is not there is named', async () => {

@@ -225,22 +225,21 @@ function attemptNumber(text: string): number {
   return Number(text)
 }
 
-/** The server may be starting again: followers wait for it, and say so. */
+/** The server may be starting again: followers wait for it, and say so once. A silence is no loss. */
 async function untilReached<T>(context: Context, ask: () => Promise<T>): Promise<T> {
+  let told = false
   for (;;) {
     try {
       return await ask()
     } catch (err) {
-      await afterLoss(context, err)
+      if (!(err instanceof NoServer || err instanceof ConnectionLost)) throw err
+      if (!told && !(err instanceof ConnectionLost && err.silence)) {
+        told = true
+        context.terminal.err('the connection was lost; trying again\n')
+      }
+      await sleep(RECONNECT_MS)
     }
   }
-}
-
-/** Returns when one may try again. @throws the error, if it is not of the connection */
-async function afterLoss(context: Context, err: unknown): Promise<void> {
-  if (!(err instanceof NoServer || err instanceof ConnectionLost)) throw err
-  if (!(err instanceof ConnectionLost && err.silence)) context.terminal.err('the connection was lost; trying again\n')
-  await sleep(RECONNECT_MS)
 }
 
 function logsCommand(context: Context): Command {
@@ -375,20 +374,19 @@ function watchCommand(context: Context): Command {
     .argument('<run>', 'number of the run', runNumber)
     .action(async (number: number, options: { json?: boolean }) => {
       let seen = 0
-      for (;;) {
-        try {
-          for await (const line of eventsOf(context, number, seen)) {
-            seen = line.seq
-            if (options.json) context.terminal.out(`${JSON.stringify(line)}\n`)
-            else context.terminal.out(`${new Date(line.at).toISOString()} ${sentenceOf(line.event)}\n`)
-          }
-        } catch (err) {
-          if (seen === 0 && err instanceof NoServer) throw err
-          // What was missed is asked for by number.
-          await afterLoss(context, err)
-          continue
+      const read = async (): Promise<void> => {
+        // What was missed is asked for by number.
+        for await (const line of eventsOf(context, number, seen)) {
+          seen = line.seq
+          if (options.json) context.terminal.out(`${JSON.stringify(line)}\n`)
+          else context.terminal.out(`${new Date(line.at).toISOString()} ${sentenceOf(line.event)}\n`)
         }
-        const { status } = await untilReached(context, () => context.api().get<Run>(`/runs/${number}`))
+      }
+      const look = () => context.api().get<Run>(`/runs/${number}`)
+      await look()
+      for (;;) {
+        await untilReached(context, read)
+        const { status } = await untilReached(context, look)
         if (isOutcome(status)) return context.terminal.exit(EXIT_CODES[status])
       }
     })
