@@ -2,7 +2,7 @@ import { ApplicationFailure, Context } from '@temporalio/activity'
 import type { Logger } from 'pino'
 import { approversOf, excludedOf } from '../src/config/people.ts'
 import type { Config, RepositoryConfig } from '../src/config/types.ts'
-import type { Subject } from '../src/core/approval.ts'
+import { gateSentence, type Subject } from '../src/core/approval.ts'
 import { branchName, branchRole } from '../src/core/change.ts'
 import type { SpecDiagnostic, Waiting } from '../src/core/events.ts'
 import { environmentPool, type JobKey, jobId, parseRunId } from '../src/core/ids.ts'
@@ -646,7 +646,6 @@ function leaseEnvironment(
 function toGateAnswer(row: GateRow): GateAnswer {
   const { rules } = row
   const approvals = new Set(row.votes.filter((one) => one.counts && one.answer === 'approve').map((one) => one.by))
-  const may = rules.approvers.filter((one) => !rules.excluded.includes(one) && !approvals.has(one))
   switch (row.state) {
     case 'approved':
       return { kind: 'approved', sentence: `approved by ${[...approvals].join(', ')}` }
@@ -657,13 +656,11 @@ function toGateAnswer(row: GateRow): GateAnswer {
     case 'expired':
       return { kind: 'expired', sentence: `without the ${rules.quorum} approval(s) it needs` }
     case 'voided':
-    case 'open': {
-      const who =
-        may.length + approvals.size < rules.quorum
-          ? `too few people may approve (author and pusher are excluded: ${rules.excluded.join(', ') || 'nobody'}); add approvers`
-          : `may approve: ${may.join(', ')}`
-      const sentence = `${approvals.size} of ${rules.quorum} approval(s) for ${row.environment}; ${who}`
-      return { kind: 'open', sentence, ...(rules.expiresAt === undefined ? {} : { expiresAt: rules.expiresAt }) }
-    }
+    case 'open':
+      return {
+        kind: 'open',
+        sentence: gateSentence({ ...row, votes: row.votes.filter((one) => one.counts) }),
+        ...(rules.expiresAt === undefined ? {} : { expiresAt: rules.expiresAt }),
+      }
   }
 }

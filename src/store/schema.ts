@@ -126,6 +126,23 @@ export interface Schema {
     outcome: string | null
     error: string | null
   }
+  /** What stands against the approval of a gate, one a person. */
+  objections: { gate: string; by: string; why: string; via: string; at: number }
+  promotions: {
+    gate: string
+    repo: string
+    branch: string
+    base: string
+    pull: number | null
+    /** Digest of what the pull request was last made to say. */
+    written: string | null
+    begun_at: number
+    ended_at: number | null
+  }
+  /** What people have said at a forge about a gate, and what was made of it. */
+  ballots: { repo: string; key: string; gate: string; why: string | null; at: number; done_at: number | null }
+  /** Who is moving a branch now. */
+  branch_holds: { repo: string; branch: string; holder: string; until: number }
   gates: {
     id: string
     run: string
@@ -583,6 +600,40 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
         ['id'],
       )
       await sql`create index notices_due on notices (due_at) where done_at is null`.execute(db)
+    },
+  },
+  '006_promotions': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      await table(db, 'objections', { gate: 'text', by: 'text', why: 'text', via: 'text', at: 'bigint' }, [
+        'gate',
+        'by',
+      ])
+      await table(
+        db,
+        'promotions',
+        {
+          gate: 'text',
+          repo: 'text',
+          branch: 'text',
+          base: 'text',
+          pull: 'bigint?',
+          written: 'text?',
+          begun_at: 'bigint',
+          ended_at: 'bigint?',
+        },
+        ['gate'],
+      )
+      await index(db, 'promotions', ['repo', 'pull'])
+      await table(
+        db,
+        'ballots',
+        { repo: 'text', key: 'text', gate: 'text', why: 'text?', at: 'bigint', done_at: 'bigint?' },
+        ['repo', 'key'],
+      )
+      await table(db, 'branch_holds', { repo: 'text', branch: 'text', holder: 'text', until: 'bigint' }, [
+        'repo',
+        'branch',
+      ])
     },
   },
 }
