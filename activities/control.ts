@@ -1,5 +1,6 @@
 import { ApplicationFailure, Context } from '@temporalio/activity'
 import type { Logger } from 'pino'
+import { peopleOf, whyNotReleased } from '../src/approval/released.ts'
 import { approversOf, excludedOf } from '../src/config/people.ts'
 import type { Config, RepositoryConfig } from '../src/config/types.ts'
 import { gateSentence, type Subject } from '../src/core/approval.ts'
@@ -23,7 +24,7 @@ import { PENSTOCK, supersededReason } from '../src/core/superseded.ts'
 import type { SwarmDeployer } from '../src/deploy/swarm.ts'
 import { type Cluster, EngineRefused, type Placement } from '../src/engine/types.ts'
 import type { Forge } from '../src/forge/types.ts'
-import { type Mirrors, NoSuchCommit, NotAFile } from '../src/git/mirrors.ts'
+import { type Commit, type FastForward, type Mirrors, NoSuchCommit, NotAFile } from '../src/git/mirrors.ts'
 import { compilePlan } from '../src/plan/compile.ts'
 import { type Diagnostic, formatDiagnostic } from '../src/spec/diagnostic.ts'
 import { parseSpec, specDigest } from '../src/spec/parse.ts'
@@ -51,6 +52,14 @@ const LONGEST_PLACEMENT_POLL_MS = 200
 const DIAGNOSTICS_SHOWN = 20
 /** A forge may tell of a commit before it can be fetched. With the pauses between the tries this is about 15 s. */
 const COMMIT_TRIES = 6
+
+/** Further back nobody is looked for: an installation that has released nothing for so long has other troubles. */
+const COMMITS_OF_A_RELEASE = 1_000
+/** Longer than a move of a branch takes with all that it asks: only after a kill does somebody else go on sooner. */
+const HOLD_MS = 5 * 60_000
+/** Together a minute: as long as a status may take to be at the forge. */
+const PROTECTED_TRIES = 30
+const PROTECTED_PAUSE_MS = 2_000
 
 /** The activities of the control queue: they decide by core, and act through store, cluster, git. */
 export function createControlActivities(deps: ControlDeps): ControlActivities {
@@ -439,11 +448,6 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     const detail = await runOf(run)
     const settings = repositoryOf(repo)?.environments[environment]?.gate
     if (!settings) throw ApplicationFailure.nonRetryable(`environment ${environment} has no gate any more`, 'errored')
-    const commit = await mirrors.commitInfo(repo, detail.change.commit)
-    const excluded = new Set([
-      ...excludedOf(config, detail.change),
-      ...excludedOf(config, { author: `${commit.author} <${commit.authorEmail}>` }),
-    ])
     const subject: Subject = {
       run,
       gate,
@@ -456,7 +460,8 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     const rules = {
       approvers: approversOf(config, repo, environment),
       quorum: settings.quorum,
-      excluded: [...excluded].sort(),
+      // The rules of a gate that is open are those that it was opened with.
+      excluded: known?.state === 'open' ? known.rules.excluded : await excludedFrom(detail),
       expiresAt: known?.state === 'open' ? (known.rules.expiresAt ?? 0) : deps.clock() + settings.expiresMs,
     }
     const row = await store.gates.open(run, gate, environment, rules, subject)
@@ -465,6 +470,28 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
       { type: 'gate.opened.v1', gate, environment, needs: answer.sentence },
     ])
     return answer
+  }
+
+  /**
+   * Who wrote or pushed anything since the last release, as the commits say (which may only take a vote away) and as the
+   * forge has authenticated them.
+   */
+  async function excludedFrom(detail: RunDetail): Promise<readonly string[]> {
+    const { repo, change } = detail
+    const repository = repositoryOf(repo)
+    const forge = repository && deps.forges(repository)
+    const source = await forge?.source()
+    const tip = repository && (await forge?.branchTip(repository.branches.production))
+    if (source !== undefined) await mirrors.ensure(repo, source, change.commit)
+    // Before the first release there is no last one: then it is this change alone.
+    let commits: readonly Commit[] = [{ commit: change.commit, ...(await mirrors.commitInfo(repo, change.commit)) }]
+    if (source !== undefined && tip !== undefined) {
+      await mirrors.ensure(repo, source, tip)
+      commits = [...commits, ...(await mirrors.between(repo, tip, change.commit, COMMITS_OF_A_RELEASE)).commits]
+    }
+    const pushers = (await forge?.pushes?.pushersOf(commits.map(({ commit }) => commit))) ?? []
+    const authors = commits.map(({ author, authorEmail }) => `${author} <${authorEmail}>`)
+    return [...new Set([...excludedOf(config, change), ...peopleOf(config, [...pushers, ...authors])])].sort()
   }
 
   async function castVote({ run, gate, key, answer, vote }: Parameters<ControlActivities['castVote']>[0]) {
@@ -511,25 +538,40 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
   }
 
   async function promote({ run, gate, branch }: Parameters<ControlActivities['promote']>[0]) {
+    const ended = await endedAlready(run)
+    if (ended) return { outcome: 'errored', reason: ended } as const
     const detail = await runOf(run)
     const repository = repositoryOf(detail.repo)
     if (!repository)
       return { outcome: 'errored', reason: `${detail.repo} is no longer in the operator's file` } as const
-    const { commit } = detail.change
-    const row = await store.gates.get(run, gate)
-    if (row?.state !== 'approved' || row.subject.commit !== commit) {
-      return { outcome: 'failed', reason: 'the gate is no longer approved for this commit' } as const
+    const other = await store.promotions.hold(detail.repo, branch, run, HOLD_MS)
+    if (other !== undefined) throw ApplicationFailure.retryable(`${other} is moving ${branch}`, 'branch_held')
+    try {
+      return await beating(() => moveBranch(repository, detail, gate, branch))
+    } finally {
+      await store.promotions.release(detail.repo, branch, run)
     }
-    const moved = await beating(() => deps.forges(repository).fastForward(branch, commit))
+  }
+
+  /** One at a time for a branch. */
+  async function moveBranch(repository: RepositoryConfig, detail: RunDetail, gate: string, branch: string) {
+    const { commit } = detail.change
+    const forge = deps.forges(repository)
+    // Moved by a try that was ended before it could say so: the judgement before that move was the one that counts.
+    if ((await forge.branchTip(branch)) !== commit) {
+      const why = whyNotReleased(config, detail, await store.gates.get(detail.id, gate))
+      if (why !== undefined) return { outcome: 'failed', reason: why } as const
+    }
+    const moved = await fastForward(forge, detail, branch)
     if (moved.kind === 'refused') return { outcome: 'failed', reason: moved.why } as const
-    await store.events.append(run, `promoted/${branch}`, [{ type: 'branch.promoted.v1', branch, commit }])
+    await store.events.append(detail.id, `promoted/${branch}`, [{ type: 'branch.promoted.v1', branch, commit }])
     // The forge's webhook says the same; whichever comes first makes the run, so a lost delivery loses no release.
     await store.deliveries.record(
-      { source: 'promotion', id: run, bodyDigest: commit, event: 'push' },
+      { source: 'promotion', id: detail.id, bodyDigest: commit, event: 'push' },
       {
         kind: 'promotion',
         repo: detail.repo,
-        requestedBy: run,
+        requestedBy: detail.id,
         change: {
           commit,
           ref: `refs/heads/${branch}`,
@@ -539,6 +581,23 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
       },
     )
     return { outcome: 'succeeded' } as const
+  }
+
+  /**
+   * A branch whose rules ask for the status of the sign-off refuses until that has come to the forge, which is a moment
+   * after the approval. What is no fast-forward is refused for good.
+   */
+  async function fastForward(forge: Forge, { repo, change }: RunDetail, branch: string): Promise<FastForward> {
+    const { commit } = change
+    for (let tries = 1; ; tries++) {
+      const moved = await forge.fastForward(branch, commit)
+      if (moved.kind !== 'refused' || moved.at === undefined || tries >= PROTECTED_TRIES) return moved
+      const source = await forge.source()
+      await mirrors.ensure(repo, source, moved.at)
+      await mirrors.ensure(repo, source, commit)
+      if ((await mirrors.between(repo, moved.at, commit, 0)).behind > 0) return moved
+      await Context.current().sleep(PROTECTED_PAUSE_MS)
+    }
   }
 
   return {

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import type { Trigger } from '../core/change.ts'
+import { isPromotionBranch } from '../core/ids.ts'
 import type { PullRequest } from '../forge/types.ts'
 import type { Deliveries } from '../store/types.ts'
 import type { Kept, Rule } from './types.ts'
@@ -10,6 +11,7 @@ export function createPullRequestRule(deps: { readonly deliveries: Deliveries })
     const pull = await forge.pullRequests?.get(number)
     if (pull === undefined) return `there is no pull request ${number}`
     if (pull.state === 'closed') return `pull request ${number} is closed`
+    if (!pull.fork && isPromotionBranch(pull.head.branch)) return `pull request ${number} is one of Penstock’s own`
     // Code of somebody without write access must not run beside secrets and pools by itself.
     if (pull.fork) return `pull request ${number} comes from a fork; only branches of ${repository.name} are run`
     const recorded = await deps.deliveries.record(deliveryOf(repository.name, pull), triggerOf(repository.name, pull))

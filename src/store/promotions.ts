@@ -9,8 +9,12 @@ export function createPromotions(database: Database): Promotions {
       database.write(async ({ db, now }) => {
         await db
           .insertInto('promotions')
-          .values({ ...input, pull: null, written: null, begun_at: now, ended_at: null })
-          .onConflict((conflict) => conflict.column('gate').doUpdateSet({ ended_at: null }))
+          .values({ ...input, pull: null, written: null, revision: 1, begun_at: now, ended_at: null })
+          .onConflict((conflict) =>
+            conflict
+              .column('gate')
+              .doUpdateSet((e) => ({ revision: e('promotions.revision', '+', 1), ended_at: null })),
+          )
           .execute()
         const row = await db
           .selectFrom('promotions')
@@ -25,9 +29,14 @@ export function createPromotions(database: Database): Promotions {
         await db.updateTable('promotions').set({ pull, written }).where('gate', '=', gate).execute()
       }),
 
-    end: (gate) =>
+    end: ({ gate, revision }) =>
       database.write(async ({ db, now }) => {
-        await db.updateTable('promotions').set({ ended_at: now }).where('gate', '=', gate).execute()
+        await db
+          .updateTable('promotions')
+          .set({ ended_at: now })
+          .where('gate', '=', gate)
+          .where('revision', '=', revision)
+          .execute()
       }),
 
     unended: (repo) =>
@@ -113,9 +122,9 @@ async function ballotOf(db: Transaction<Schema>, repo: string, key: string): Pro
   return { gate: row.gate, done: row.done_at !== null, ...(row.why === null ? {} : { why: row.why }) }
 }
 
-function toPromotionRow({ gate, repo, branch, base, pull, written }: Schema['promotions']): PromotionRow {
+function toPromotionRow({ gate, repo, branch, base, pull, written, revision }: Schema['promotions']): PromotionRow {
   return {
-    ...{ gate, repo, branch, base },
+    ...{ gate, repo, branch, base, revision },
     ...(pull === null ? {} : { pull }),
     ...(written === null ? {} : { written }),
   }

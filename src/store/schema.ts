@@ -136,6 +136,8 @@ export interface Schema {
     pull: number | null
     /** Digest of what the pull request was last made to say. */
     written: string | null
+    /** Grows with everything that is begun: what is made meanwhile is not taken for removed. */
+    revision: number
     begun_at: number
     ended_at: number | null
   }
@@ -618,6 +620,7 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
           base: 'text',
           pull: 'bigint?',
           written: 'text?',
+          revision: 'bigint',
           begun_at: 'bigint',
           ended_at: 'bigint?',
         },

@@ -295,6 +295,8 @@ export interface PromotionRow {
   readonly pull?: number
   /** Digest of what it was last made to say. */
   readonly written?: string
+  /** Grows with everything that is begun for it. */
+  readonly revision: number
 }
 
 /** What somebody has said at a forge, judged once. `why`: why it does not count. */
@@ -307,11 +309,11 @@ export interface BallotRow {
 
 /** What was begun at forges for the promotion of a gate's commit, so that whoever comes after a kill can end it. */
 export interface Promotions {
-  /** Recorded before anything is made. Returns what stands. */
+  /** Recorded before anything is made, each time. Returns what stands. */
   begin(input: Pick<PromotionRow, 'gate' | 'repo' | 'branch' | 'base'>): Promise<PromotionRow>
   wrote(gate: string, pull: number, digest: string): Promise<void>
-  /** Branch and pull request are gone. */
-  end(gate: string): Promise<void>
+  /** Branch and pull request are gone; nothing changes if more was begun since the row was read. */
+  end(row: Pick<PromotionRow, 'gate' | 'revision'>): Promise<void>
   /** Begun and not ended, oldest first. */
   unended(repo: string): Promise<readonly PromotionRow[]>
   /** The newest that had this pull request, also an ended one. */

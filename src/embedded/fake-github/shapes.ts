@@ -1,4 +1,5 @@
 import type {
+  Activity,
   App,
   CheckRun,
   Comment,
@@ -500,6 +501,19 @@ export function createShapes(root: string) {
     }
   }
 
+  function activity(one: Activity) {
+    return {
+      id: one.id,
+      node_id: nodeOf('PSH', one.id),
+      before: one.before,
+      after: one.after,
+      ref: one.ref,
+      timestamp: one.at,
+      activity_type: one.kind,
+      actor: user(one.actor),
+    }
+  }
+
   return {
     root,
     apiOf,
@@ -521,5 +535,6 @@ export function createShapes(root: string) {
     delivery,
     installation,
     ref,
+    activity,
   }
 }

@@ -27,6 +27,18 @@ export interface Repo {
   readonly deployments: Deployment[]
   readonly protections: Map<string, Protection>
   readonly hooks: Hook[]
+  /** Moves of branches, oldest first. */
+  readonly activities: Activity[]
+}
+
+export interface Activity {
+  readonly id: number
+  readonly ref: string
+  readonly before: string
+  readonly after: string
+  readonly kind: 'push' | 'force_push' | 'branch_creation' | 'branch_deletion'
+  readonly actor: User
+  readonly at: string
 }
 
 export interface Pull {

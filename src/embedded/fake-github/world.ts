@@ -108,7 +108,7 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
       head_commit: deleted ? null : await headCommit(of, after),
       // Seconds here, as only GitHub's pushes have it.
       repository: { ...repositoryOf(of), created_at: 1, pushed_at: 1 },
-      pusher: { name: sender.login, email: `${sender.login}@example.org` },
+      pusher: { name: sender.login, email: sender.type === 'Bot' ? null : `${sender.login}@example.org` },
       sender: shapes.user(sender),
     })
   }
@@ -130,9 +130,28 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
       (ref) => !ref.startsWith('refs/pull/') && before.get(ref) !== after.get(ref),
     )
     for (const ref of moved) {
+      await keepActivity(of, ref, before.get(ref), after.get(ref), sender)
       await tellOfPush(of, ref, before.get(ref) ?? NONE, after.get(ref) ?? NONE, sender)
       await followPulls(of, ref.replace(/^refs\/heads\//, ''), after.get(ref), sender)
     }
+  }
+
+  async function keepActivity(
+    of: Repo,
+    ref: string,
+    before: string | undefined,
+    after: string | undefined,
+    actor: User,
+  ): Promise<void> {
+    const kind =
+      before === undefined
+        ? 'branch_creation'
+        : after === undefined
+          ? 'branch_deletion'
+          : (await isAncestor(of.dir, before, after))
+            ? 'push'
+            : 'force_push'
+    of.activities.push({ id: nextId(), ref, before: before ?? NONE, after: after ?? NONE, kind, actor, at: now() })
   }
 
   async function followPulls(of: Repo, branch: string, commit: string | undefined, sender: User): Promise<void> {
@@ -208,7 +227,7 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
         defaultBranch: options.defaultBranch ?? 'master',
         createdAt: now(),
         access: new Map([[owner.toLowerCase(), 'admin']]),
-        ...{ pulls: [], comments: [], statuses: [], checks: [], deployments: [], hooks: [] },
+        ...{ pulls: [], comments: [], statuses: [], checks: [], deployments: [], hooks: [], activities: [] },
         protections: new Map(),
       }
       await mkdir(join(dir, owner), { recursive: true })

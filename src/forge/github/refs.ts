@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import type { Branches, Forge } from '../types.ts'
-import { found, isStatus, read } from './answers.ts'
+import { found, isStatus, messageOf, read } from './answers.ts'
 import type { Connection } from './connect.ts'
 
 const GitRef = z.object({ object: z.object({ sha: z.string() }) })
@@ -30,7 +30,8 @@ export function createRefs({ octokit, at }: Connection): Pick<Forge, 'branchTip'
         const now = await branchTip(branch)
         if (now === commit) return { kind: 'moved', ...(current === undefined ? {} : { from: current }) }
         if (!isStatus(err, 409, 422)) throw err
-        const why = `GitHub does not take ${commit} as a fast-forward of ${branch}`
+        // GitHub's own words say which rule of the branch is in the way.
+        const why = `GitHub does not take ${commit} as a fast-forward of ${branch}: ${messageOf(err)}`
         return { kind: 'refused', why, ...(now === undefined ? {} : { at: now }) }
       }
     },

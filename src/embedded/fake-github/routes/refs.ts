@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { commitOf, isAncestor, moveRef, refsOf, removeRef } from '../repositories.ts'
 import type { Repo } from '../state.ts'
-import { type Asked, type FakeRoute, ok, parse, Refusal, repoOf, there } from './route.ts'
+import { type Asked, type FakeRoute, ok, page, parse, Refusal, repoOf, there } from './route.ts'
 
 const NewRef = z.object({ ref: z.string(), sha: z.string() })
 const Update = z.object({ sha: z.string(), force: z.boolean().default(false) })
@@ -66,6 +66,16 @@ export const refRoutes: readonly FakeRoute[] = [
       await removeRef(repo.dir, name)
       await asked.world.refsChanged(repo, before, asked.user)
       return { status: 204, body: undefined }
+    },
+  },
+  {
+    method: 'GET',
+    template: '/repos/{owner}/{repo}/activity',
+    needs: { permission: 'contents', level: 'read' },
+    handle(asked) {
+      const repo = repoOf(asked)
+      const newestFirst = repo.activities.toReversed().map((one) => asked.world.shapes.activity(one))
+      return page(asked, `/repos/${repo.fullName}/activity`, newestFirst)
     },
   },
 ]
