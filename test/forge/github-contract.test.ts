@@ -6,6 +6,7 @@ const BY_TOKEN: readonly Group[] = [
   'pullRequests',
   'comments',
   'people',
+  'pushes',
   'statuses',
   'deployments',
   'deliveries',
@@ -18,7 +19,7 @@ forgeContract('GitHub with a token', BY_TOKEN, async () => {
   return underTest(hub, hub.forge(), 'penstock')
 })
 
-forgeContract('GitHub with an App', BY_TOKEN.toSpliced(5, 0, 'checks'), async () => {
+forgeContract('GitHub with an App', BY_TOKEN.toSpliced(6, 0, 'checks'), async () => {
   const hub = await startHub()
   return underTest(hub, hub.forge(installedApp(hub)), 'penstock[bot]')
 })

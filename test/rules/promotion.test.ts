@@ -201,6 +201,18 @@ test('what somebody pushes to its branch starts nothing and changes nothing; a r
   expect(await it.team.runs()).toHaveLength(before)
 })
 
+test('a review of another commit than the gate’s does not count, and is answered', async () => {
+  it = await startRelease()
+  await it.team.settle()
+
+  Object.assign(review('ben', 'APPROVED'), { commit: it.released })
+  await heard()
+  await heard()
+
+  expect((await it.gate()).votes).toEqual([])
+  expect(it.answers()).toEqual([expect.stringContaining(`it is about ${it.released}`)])
+})
+
 test('an objection is not got rid of by closing the pull request: another one is opened, and it holds', async () => {
   it = await startRelease()
   await it.team.settle()

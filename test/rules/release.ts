@@ -23,6 +23,8 @@ export interface Release {
   /** As the run does it, once more. */
   openGate(): ReturnType<ControlActivities['openGate']>
   promote(): ReturnType<ControlActivities['promote']>
+  /** The gate of another run is opened: who may not vote there. */
+  excludedFor(run: string): Promise<readonly string[]>
   stageEnds(stage: string, outcome: 'succeeded' | 'failed'): Promise<void>
   runEnds(outcome: 'succeeded' | 'failed' | 'canceled'): Promise<void>
   /** What GitHub has of the promotion. */
@@ -74,6 +76,14 @@ export async function startRelease(
   const append = (event: Parameters<typeof store.events.append>[2][number]) =>
     store.events.append(run, `test/${++appends}`, [event])
 
+  const openGate = (of: string) =>
+    perform(() =>
+      activities.openGate({
+        ...{ run: of, repo: REPO, gate: 'signoff', environment: 'production', specDigest: SPEC_DIGEST },
+        deliverables: [],
+      }),
+    )
+
   const release: Release = {
     ...{ team, commit, released, run, number },
     async gate() {
@@ -95,13 +105,11 @@ export async function startRelease(
         await perform(() => activities.castVote({ run, gate: 'signoff', key: `signal/${id}`, answer, vote }))
       }
     },
-    openGate: () =>
-      perform(() =>
-        activities.openGate({
-          ...{ run, repo: REPO, gate: 'signoff', environment: 'production', specDigest: SPEC_DIGEST },
-          deliverables: [],
-        }),
-      ),
+    openGate: () => openGate(run),
+    async excludedFor(other) {
+      await openGate(other)
+      return (await store.gates.get(other, 'signoff'))?.rules.excluded ?? []
+    },
     promote: () => perform(() => activities.promote({ run, gate: 'signoff', branch: 'production' })),
     async stageEnds(stage, outcome) {
       await append({ type: 'stage.started.v1', stage, attempt: 1 })

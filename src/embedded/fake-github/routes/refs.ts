@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { commitOf, isAncestor, moveRef, refsOf, removeRef } from '../repositories.ts'
 import type { Repo } from '../state.ts'
-import { type Asked, type FakeRoute, ok, page, parse, Refusal, repoOf, there } from './route.ts'
+import { type Asked, type FakeRoute, ok, parse, Refusal, repoOf, there } from './route.ts'
 
 const NewRef = z.object({ ref: z.string(), sha: z.string() })
 const Update = z.object({ sha: z.string(), force: z.boolean().default(false) })
@@ -74,8 +74,17 @@ export const refRoutes: readonly FakeRoute[] = [
     needs: { permission: 'contents', level: 'read' },
     handle(asked) {
       const repo = repoOf(asked)
-      const newestFirst = repo.activities.toReversed().map((one) => asked.world.shapes.activity(one))
-      return page(asked, `/repos/${repo.fullName}/activity`, newestFirst)
+      const { query, world } = asked
+      // Newest first, and the next page by what was last seen: GitHub counts no pages here.
+      const seen = Number(query.get('after') ?? Number.POSITIVE_INFINITY)
+      const older = repo.activities.toReversed().filter(({ id }) => id < seen)
+      const shown = older.slice(0, Math.min(world.maxPage, Number(query.get('per_page') ?? 30)))
+      const reply = ok(shown.map((one) => world.shapes.activity(one)))
+      const last = shown.at(-1)
+      if (last === undefined || shown.length === older.length) return reply
+      const next = new URLSearchParams(query)
+      next.set('after', String(last.id))
+      return { ...reply, headers: { link: `<${world.root}/repos/${repo.fullName}/activity?${next}>; rel="next"` } }
     },
   },
 ]
