@@ -1,9 +1,10 @@
 import { ApplicationFailure, Context } from '@temporalio/activity'
 import type { Logger } from 'pino'
+import { peopleOf, whyNotReleased } from '../src/approval/released.ts'
 import { approversOf, excludedOf } from '../src/config/people.ts'
 import type { Config, RepositoryConfig } from '../src/config/types.ts'
 import { admit, ON_A_BRANCH, withheld } from '../src/core/admission.ts'
-import type { Subject } from '../src/core/approval.ts'
+import { gateSentence, type Subject } from '../src/core/approval.ts'
 import { branchName, branchRole } from '../src/core/change.ts'
 import type { SpecDiagnostic, Waiting } from '../src/core/events.ts'
 import { environmentPool, type JobKey, jobId, parseRunId } from '../src/core/ids.ts'
@@ -24,7 +25,7 @@ import { PENSTOCK, supersededReason } from '../src/core/superseded.ts'
 import type { SwarmDeployer } from '../src/deploy/swarm.ts'
 import { type Cluster, EngineRefused, type Placement } from '../src/engine/types.ts'
 import type { Forge } from '../src/forge/types.ts'
-import { type Mirrors, NoSuchCommit, NotAFile } from '../src/git/mirrors.ts'
+import { type Commit, type FastForward, type Mirrors, NoSuchCommit, NotAFile } from '../src/git/mirrors.ts'
 import { compilePlan } from '../src/plan/compile.ts'
 import { type Diagnostic, formatDiagnostic } from '../src/spec/diagnostic.ts'
 import { parseSpec, SPEC_FILE, specDigest } from '../src/spec/parse.ts'
@@ -53,6 +54,14 @@ const DIAGNOSTICS_SHOWN = 20
 const COMMIT_TRIES = 6
 /** Between looks at the dependents that hold a promotion up. */
 const DEPENDENTS_LOOK = '5 s'
+
+/** Further back nobody is looked for: an installation that has released nothing for so long has other troubles. */
+const COMMITS_OF_A_RELEASE = 1_000
+/** Longer than a move of a branch takes with all that it asks: only after a kill does somebody else go on sooner. */
+const HOLD_MS = 5 * 60_000
+/** Together a minute: as long as a status may take to be at the forge. */
+const PROTECTED_TRIES = 30
+const PROTECTED_PAUSE_MS = 2_000
 
 /** The activities of the control queue: they decide by core, and act through store, cluster, git. */
 export function createControlActivities(deps: ControlDeps): ControlActivities {
@@ -466,11 +475,6 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     if (denied !== undefined) throw ApplicationFailure.nonRetryable(denied, 'failed')
     const settings = repositoryOf(repo)?.environments[environment]?.gate
     if (!settings) throw ApplicationFailure.nonRetryable(`environment ${environment} has no gate any more`, 'errored')
-    const commit = await mirrors.commitInfo(repo, detail.change.commit)
-    const excluded = new Set([
-      ...excludedOf(config, detail.change),
-      ...excludedOf(config, { author: `${commit.author} <${commit.authorEmail}>` }),
-    ])
     const subject: Subject = {
       run,
       gate,
@@ -483,7 +487,8 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     const rules = {
       approvers: approversOf(config, repo, environment),
       quorum: settings.quorum,
-      excluded: [...excluded].sort(),
+      // The rules of a gate that is open are those that it was opened with.
+      excluded: known?.state === 'open' ? known.rules.excluded : await excludedFrom(detail),
       expiresAt: known?.state === 'open' ? (known.rules.expiresAt ?? 0) : deps.clock() + settings.expiresMs,
     }
     const row = await store.gates.open(run, gate, environment, rules, subject)
@@ -492,6 +497,28 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
       { type: 'gate.opened.v1', gate, environment, needs: answer.sentence },
     ])
     return answer
+  }
+
+  /**
+   * Who wrote or pushed anything since the last release, as the commits say (which may only take a vote away) and as the
+   * forge has authenticated them.
+   */
+  async function excludedFrom(detail: RunDetail): Promise<readonly string[]> {
+    const { repo, change } = detail
+    const repository = repositoryOf(repo)
+    const forge = repository && deps.forges(repository)
+    const source = await forge?.source()
+    const tip = repository && (await forge?.branchTip(repository.branches.production))
+    if (source !== undefined) await mirrors.ensure(repo, source, change.commit)
+    // Before the first release there is no last one: then it is this change alone.
+    let commits: readonly Commit[] = [{ commit: change.commit, ...(await mirrors.commitInfo(repo, change.commit)) }]
+    if (source !== undefined && tip !== undefined) {
+      await mirrors.ensure(repo, source, tip)
+      commits = [...commits, ...(await mirrors.between(repo, tip, change.commit, COMMITS_OF_A_RELEASE)).commits]
+    }
+    const pushers = (await forge?.pushes?.pushersOf(commits.map(({ commit }) => commit))) ?? []
+    const authors = commits.map(({ author, authorEmail }) => `${author} <${authorEmail}>`)
+    return [...new Set([...excludedOf(config, change), ...peopleOf(config, [...pushers, ...authors])])].sort()
   }
 
   async function castVote({ run, gate, key, answer, vote }: Parameters<ControlActivities['castVote']>[0]) {
@@ -572,31 +599,46 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
   }
 
   async function promote({ run, gate, branch }: Parameters<ControlActivities['promote']>[0]) {
+    const ended = await endedAlready(run)
+    if (ended) return { outcome: 'errored', reason: ended } as const
     const detail = await runOf(run)
     const repository = repositoryOf(detail.repo)
     if (!repository)
       return { outcome: 'errored', reason: `${detail.repo} is no longer in the operator's file` } as const
     const denied = withheld(detail.secrets, { kind: 'branch', name: branch })
     if (denied !== undefined) return { outcome: 'failed', reason: denied } as const
-    const { commit } = detail.change
-    const row = await store.gates.get(run, gate)
-    if (row?.state !== 'approved' || row.subject.commit !== commit) {
-      return { outcome: 'failed', reason: 'the gate is no longer approved for this commit' } as const
-    }
-    const admitted = admit('promotion', ON_A_BRANCH)
-    if (admitted.kind === 'refused') return { outcome: 'failed', reason: admitted.sentence } as const
     const held = await heldByDependents(detail, repository)
     if (held) return { outcome: 'failed', reason: held } as const
-    const moved = await beating(() => deps.forges(repository).fastForward(branch, commit))
+    const other = await store.promotions.hold(detail.repo, branch, run, HOLD_MS)
+    if (other !== undefined) throw ApplicationFailure.retryable(`${other} is moving ${branch}`, 'branch_held')
+    try {
+      return await beating(() => moveBranch(repository, detail, gate, branch))
+    } finally {
+      await store.promotions.release(detail.repo, branch, run)
+    }
+  }
+
+  /** One at a time for a branch. */
+  async function moveBranch(repository: RepositoryConfig, detail: RunDetail, gate: string, branch: string) {
+    const { commit } = detail.change
+    const forge = deps.forges(repository)
+    const admitted = admit('promotion', ON_A_BRANCH)
+    if (admitted.kind === 'refused') return { outcome: 'failed', reason: admitted.sentence } as const
+    // Moved by a try that was ended before it could say so: the judgement before that move was the one that counts.
+    if ((await forge.branchTip(branch)) !== commit) {
+      const why = whyNotReleased(config, detail, await store.gates.get(detail.id, gate))
+      if (why !== undefined) return { outcome: 'failed', reason: why } as const
+    }
+    const moved = await fastForward(forge, detail, branch)
     if (moved.kind === 'refused') return { outcome: 'failed', reason: moved.why } as const
-    await store.events.append(run, `promoted/${branch}`, [{ type: 'branch.promoted.v1', branch, commit }])
+    await store.events.append(detail.id, `promoted/${branch}`, [{ type: 'branch.promoted.v1', branch, commit }])
     // The forge's webhook says the same; whichever comes first makes the run, so a lost delivery loses no release.
     await store.deliveries.record(
-      { source: 'promotion', id: run, bodyDigest: commit, event: 'push' },
+      { source: 'promotion', id: detail.id, bodyDigest: commit, event: 'push' },
       {
         kind: 'promotion',
         repo: detail.repo,
-        requestedBy: run,
+        requestedBy: detail.id,
         change: {
           commit,
           ref: `refs/heads/${branch}`,
@@ -607,6 +649,23 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
       admitted,
     )
     return { outcome: 'succeeded' } as const
+  }
+
+  /**
+   * A branch whose rules ask for the status of the sign-off refuses until that has come to the forge, which is a moment
+   * after the approval. What is no fast-forward is refused for good.
+   */
+  async function fastForward(forge: Forge, { repo, change }: RunDetail, branch: string): Promise<FastForward> {
+    const { commit } = change
+    for (let tries = 1; ; tries++) {
+      const moved = await forge.fastForward(branch, commit)
+      if (moved.kind !== 'refused' || moved.at === undefined || tries >= PROTECTED_TRIES) return moved
+      const source = await forge.source()
+      await mirrors.ensure(repo, source, moved.at)
+      await mirrors.ensure(repo, source, commit)
+      if ((await mirrors.between(repo, moved.at, commit, 0)).behind > 0) return moved
+      await Context.current().sleep(PROTECTED_PAUSE_MS)
+    }
   }
 
   return {
@@ -714,7 +773,6 @@ function leaseEnvironment(
 function toGateAnswer(row: GateRow): GateAnswer {
   const { rules } = row
   const approvals = new Set(row.votes.filter((one) => one.counts && one.answer === 'approve').map((one) => one.by))
-  const may = rules.approvers.filter((one) => !rules.excluded.includes(one) && !approvals.has(one))
   switch (row.state) {
     case 'approved':
       return { kind: 'approved', sentence: `approved by ${[...approvals].join(', ')}` }
@@ -725,13 +783,11 @@ function toGateAnswer(row: GateRow): GateAnswer {
     case 'expired':
       return { kind: 'expired', sentence: `without the ${rules.quorum} approval(s) it needs` }
     case 'voided':
-    case 'open': {
-      const who =
-        may.length + approvals.size < rules.quorum
-          ? `too few people may approve (author and pusher are excluded: ${rules.excluded.join(', ') || 'nobody'}); add approvers`
-          : `may approve: ${may.join(', ')}`
-      const sentence = `${approvals.size} of ${rules.quorum} approval(s) for ${row.environment}; ${who}`
-      return { kind: 'open', sentence, ...(rules.expiresAt === undefined ? {} : { expiresAt: rules.expiresAt }) }
-    }
+    case 'open':
+      return {
+        kind: 'open',
+        sentence: gateSentence({ ...row, votes: row.votes.filter((one) => one.counts) }),
+        ...(rules.expiresAt === undefined ? {} : { expiresAt: rules.expiresAt }),
+      }
   }
 }

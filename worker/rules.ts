@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import { createBallots } from '../src/approval/ballots.ts'
 import type { Config, RepositoryConfig } from '../src/config/types.ts'
 import type { Forge } from '../src/forge/types.ts'
 import type { Mirrors } from '../src/git/mirrors.ts'
@@ -6,6 +7,7 @@ import { createDependentsRule } from '../src/rules/dependents.ts'
 import { createDriftRule } from '../src/rules/drift.ts'
 import { createMergeRule } from '../src/rules/merge.ts'
 import { createMergeQueueRule } from '../src/rules/merge-queue.ts'
+import { createPromotionRule } from '../src/rules/promotion.ts'
 import { createPullRequestRule } from '../src/rules/pull-requests.ts'
 import { createRerunRule } from '../src/rules/rerun.ts'
 import { createSpecDifferences } from '../src/rules/spec-difference.ts'
@@ -15,6 +17,7 @@ import type { Rule } from '../src/rules/types.ts'
 import { createUpToDate, createUpToDateRule } from '../src/rules/up-to-date.ts'
 import { SPEC_FILE } from '../src/spec/parse.ts'
 import type { Store } from '../src/store/types.ts'
+import { createMasks } from './forge-reports.ts'
 
 export interface RulesDeps {
   readonly config: Config
@@ -33,6 +36,9 @@ export function createRules(deps: RulesDeps): readonly Rule[] {
     Object.values(config.people).find(({ github }) => github?.toLowerCase() === login.toLowerCase())?.name
   const specDifference = createSpecDifferences({ mirrors, file: SPEC_FILE })
   const upToDate = createUpToDate({ mirrors, clock })
+  const ballots = createBallots({ config, store, clock })
+  const mask = createMasks(config)
+  const urlOf = (run: number) => `${config.server.url}/api/v1/runs/${run}`
   return [
     createPullRequestRule({ deliveries, runs, specDifference }),
     createOkToTestRule({ runs, specDifference, personOf }),
@@ -40,6 +46,7 @@ export function createRules(deps: RulesDeps): readonly Rule[] {
     createUpToDateRule(upToDate),
     createMergeRule({ merges, runs, mirrors, people: config.people, clock }),
     createMergeQueueRule({ deliveries, upToDate }),
+    createPromotionRule({ store, ballots, mirrors, personOf, mask, urlOf, clock, log }),
     createDependentsRule({ ...deps, repositories: config.repositories }),
     createLostDeliveryRule({ clock, log }),
     createUntoldBranchRule({ deliveries, sightings, clock, log }),

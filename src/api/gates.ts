@@ -1,6 +1,6 @@
 import { z } from 'zod'
-import { approversOf } from '../config/people.ts'
-import { type Answer, judgeVote } from '../core/approval.ts'
+import { createBallots } from '../approval/ballots.ts'
+import { type Answer, standingOf } from '../core/approval.ts'
 import { isOutcome } from '../core/outcome.ts'
 import type { GateRow, RunDetail } from '../store/types.ts'
 import type { ApiDeps } from './deps.ts'
@@ -22,20 +22,20 @@ type Vote = z.infer<typeof Vote>
 
 const TokenRequest = z.strictObject({ channel: z.string().max(50).default('signal') })
 
-/** For a vote that goes through the outbox: Temporal may be away for a while. */
-const OUTBOX_TOKEN_MS = 24 * 3_600_000
 /** For a person who sends the signal by hand. */
 const HAND_TOKEN_MS = 3_600_000
 
 export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] {
+  const ballots = createBallots({ config, store, clock })
   return [
     {
       method: 'GET',
       path: '/api/v1/gates',
       permission: 'read',
-      summary: 'The gates that wait for an answer now.',
+      summary:
+        'The gates that wait for an answer now; `standing` says who may approve, what is missing, and `shortage` why it can never be enough.',
       async handle() {
-        return json({ gates: await store.gates.waiting() })
+        return json({ gates: (await store.gates.waiting()).map(shown) })
       },
     },
     {
@@ -45,7 +45,7 @@ export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] 
       summary: 'The gates of a run, with every vote, also those that do not count, and why.',
       async handle({ params }) {
         const { id } = await findRun(store, params)
-        return json({ gates: await store.gates.ofRun(id) })
+        return json({ gates: (await store.gates.ofRun(id)).map(shown) })
       },
     },
     ...(['approve', 'reject'] as const).map(
@@ -72,7 +72,7 @@ export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] 
       async handle({ params, body, by }) {
         const run = await findRun(store, params)
         const gate = await findGate(run, params.gate)
-        const judged = judge(run, gate, 'approve', by)
+        const judged = ballots.judge({ gate, answer: 'approve', by })
         if (!judged.counts) throw refusal(judged.why, gate, by)
         const { channel } = body as z.infer<typeof TokenRequest>
         const token = await store.gates.mintToken(run.id, gate.name, by, channel, HAND_TOKEN_MS)
@@ -95,22 +95,11 @@ export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] 
     return gate
   }
 
-  /** The same question that is asked again when the vote arrives; the right to approve is the one of this moment. */
-  function judge(run: RunDetail, gate: GateRow, answer: Answer, by: string) {
-    // Nobody is left to take it, and a vote that is told nobody must not pass for one that was given.
+  /** Nobody is left to take it, and a vote that is told nobody must not pass for one that was given. */
+  function judge(run: RunDetail, ballot: Parameters<typeof ballots.judge>[0]) {
     if (isOutcome(run.status))
       return { counts: false, why: `run ${run.number} has ended: ${run.status}; retry it first` } as const
-    const now = approversOf(config, run.repo, gate.environment)
-    return judgeVote({
-      state: gate.state,
-      rules: { ...gate.rules, approvers: gate.rules.approvers.filter((one) => now.includes(one)) },
-      authenticated: by,
-      claimedBy: by,
-      trustSignals: false,
-      votes: gate.votes.filter((one) => one.counts),
-      answer,
-      now: clock(),
-    })
+    return ballots.judge(ballot)
   }
 
   async function vote(input: {
@@ -123,27 +112,26 @@ export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] 
     const { run, gate, answer, by } = input
     const { comment, channel } = input.vote
     const stale = staleness(gate, input.vote)
-    const judged = stale === undefined ? judge(run, gate, answer, by) : ({ counts: false, why: stale } as const)
+    const ballot = { gate, answer, by, channel, ...(comment === undefined ? {} : { comment }) }
+    const judged = stale === undefined ? ballots.judge(ballot) : ({ counts: false, why: stale } as const)
     if (!judged.counts) {
-      await store.audit.record({
-        by,
-        channel,
-        action: 'gate.vote',
-        on: gate.id,
-        detail: { answer, comment, counts: false, why: judged.why, authenticated: true, subject: gate.subject },
-      })
+      await ballots.refused(ballot, judged.why)
       throw stale === undefined
         ? refusal(judged.why, gate, by)
         : new ProblemError(problem(409, stale, { subject: gate.subject }))
     }
     // The same vote sent twice is one signal; a later one, after an answer to it was recorded, is another. So is one in
     // another try: what was told to a try that was just ending was lost with it.
-    const key = `vote/${gate.id}/${run.try}/${by}/${answer}/${gate.votes.filter((one) => one.by === by).length}`
-    const token = await store.gates.mintToken(run.id, gate.name, by, channel, OUTBOX_TOKEN_MS)
-    const argument = { who: by, channel, token, key, ...(comment === undefined ? {} : { comment }) }
-    await store.outbox.put(key, { kind: 'signal', workflowId: run.id, signal: answer, args: [argument] })
+    const earlier = gate.votes.filter((one) => one.by === by).length
+    await ballots.cast(ballot, `vote/${gate.id}/${run.try}/${by}/${answer}/${earlier}`)
     return json({ run: run.number, id: run.id, gate: gate.name, answer, by, subject: gate.subject }, 202)
   }
+}
+
+function shown(gate: GateRow) {
+  if (gate.state !== 'open') return gate
+  const counted = gate.votes.filter((one) => one.counts)
+  return { ...gate, standing: standingOf(gate.rules, counted) }
 }
 
 function refusal(why: string, gate: GateRow, by: string): ProblemError {

@@ -6,6 +6,7 @@ import { z } from 'zod'
 import type { RepositoryConfig } from '../config/types.ts'
 import { type Access, admit, factsOfRun } from '../core/admission.ts'
 import { branchRole, isFullCommit } from '../core/change.ts'
+import { isPromotionBranch } from '../core/ids.ts'
 import { OUTCOMES } from '../core/outcome.ts'
 import { toVisibleLines } from '../core/report/text.ts'
 import type { EventRow, RunRow, RunStatus } from '../store/types.ts'
@@ -308,6 +309,7 @@ export function runRoutes(deps: ApiDeps): readonly Route[] {
   async function tipOf(repository: RepositoryConfig, ref: string, commit: string | undefined) {
     const full = ref.startsWith('refs/') ? ref : `refs/heads/${ref}`
     if (!full.startsWith('refs/heads/')) throw invalid([{ pointer: '/ref', detail: 'must be a branch' }])
+    if (isPromotionBranch(full)) throw invalid([{ pointer: '/ref', detail: 'is a branch of Penstock’s own' }])
     const head = await headOf(repository.name, full)
     if (head === undefined) throw invalid([{ pointer: '/ref', detail: `${repository.name} has no such branch` }])
     // A commit that is not the tip must not pass for what the branch holds.

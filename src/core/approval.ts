@@ -30,22 +30,69 @@ export interface CountedVote {
   readonly answer: Answer
 }
 
+/** What somebody holds against an approval. While it stands the gate stays open, however many approve. */
+export interface Objection {
+  readonly by: string
+  readonly why: string
+}
+
 export type Verdict =
+  /** `missing` is 0 where enough have approved and somebody objects. */
   | { readonly kind: 'open'; readonly approvals: number; readonly missing: number }
   | { readonly kind: 'approved' }
   | { readonly kind: 'rejected'; readonly by: string }
   | { readonly kind: 'expired' }
 
 /** The verdict over the votes that count, in the order they were given: one rejection rejects, one person counts once. */
-export function verdictOf(rules: GateRules, votes: readonly CountedVote[], now: number): Verdict {
+export function verdictOf(
+  rules: GateRules,
+  votes: readonly CountedVote[],
+  now: number,
+  objections: readonly Objection[] = [],
+): Verdict {
   const approvals = new Set<string>()
   for (const vote of votes) {
     if (vote.answer === 'reject') return { kind: 'rejected', by: vote.by }
     approvals.add(vote.by)
-    if (approvals.size >= rules.quorum) return { kind: 'approved' }
+    if (approvals.size >= rules.quorum && objections.length === 0) return { kind: 'approved' }
   }
   if (rules.expiresAt !== undefined && now >= rules.expiresAt) return { kind: 'expired' }
-  return { kind: 'open', approvals: approvals.size, missing: rules.quorum - approvals.size }
+  return { kind: 'open', approvals: approvals.size, missing: Math.max(0, rules.quorum - approvals.size) }
+}
+
+/** How an open gate stands: who has approved, who else may, what is missing. */
+export interface Standing {
+  readonly approvals: readonly string[]
+  /** Who may approve and has not. */
+  readonly may: readonly string[]
+  readonly missing: number
+  /** Why it can never be approved as it stands: too few may. */
+  readonly shortage?: string
+}
+
+export function standingOf(rules: GateRules, votes: readonly CountedVote[]): Standing {
+  const approvals = [...new Set(votes.filter((one) => one.answer === 'approve').map((one) => one.by))]
+  const may = rules.approvers.filter((one) => !rules.excluded.includes(one) && !approvals.includes(one))
+  const missing = Math.max(0, rules.quorum - approvals.length)
+  if (may.length >= missing) return { approvals, may, missing }
+  const who = `${may.length === 0 ? 'nobody else' : `only ${may.join(', ')}`} may approve`
+  const excluded = rules.excluded.filter((one) => rules.approvers.includes(one))
+  const why = excluded.length === 0 ? '' : `: ${excluded.join(', ')} wrote or pushed what is to be released`
+  return { approvals, may, missing, shortage: `${who}${why}; the operator's file must name more approvers` }
+}
+
+/** What an open gate waits for, in one sentence. */
+export function gateSentence(gate: {
+  readonly environment: string
+  readonly rules: GateRules
+  readonly votes: readonly CountedVote[]
+  readonly objections: readonly Objection[]
+}): string {
+  const { approvals, may, missing, shortage } = standingOf(gate.rules, gate.votes)
+  const count = `${approvals.length} of ${gate.rules.quorum} approval(s) for ${gate.environment}`
+  const held = gate.objections.map(({ by, why }) => `held by ${by}, who ${why}`)
+  const who = shortage ?? (missing > 0 ? `may approve: ${may.join(', ')}` : undefined)
+  return [count, ...held, ...(who === undefined ? [] : [who])].join('; ')
 }
 
 export interface VoteFacts {

@@ -108,6 +108,10 @@ export function environmentPool(repo: string, environment: string): string {
 /** Branches that Penstock makes for promotions: nothing that is there starts a run. */
 const PROMOTIONS = 'penstock/promote/'
 
+export function promotionBranch(run: number): string {
+  return `${PROMOTIONS}${run}`
+}
+
 /** By its short name or its full ref. Every door by which runs are started asks this. */
 export function isPromotionBranch(ref: string): boolean {
   return ref.replace(/^refs\/heads\//, '').startsWith(PROMOTIONS)

@@ -23,6 +23,7 @@ export interface Forge {
   readonly pullRequests?: PullRequests
   readonly comments?: Comments
   readonly people?: People
+  readonly pushes?: Pushes
   readonly statuses?: Statuses
   readonly checks?: Checks
   readonly verdicts?: Verdicts
@@ -144,6 +145,14 @@ export { ACCESS, type Access } from '../core/admission.ts'
 export interface People {
   /** What a login may do in this repository now. An unknown login may do nothing. */
   access(login: string): Promise<Access>
+}
+
+export interface Pushes {
+  /**
+   * Logins of who moved any branch to one of these commits, as the forge authenticated them. Only so far back as the
+   * forge tells, and as one can read in some answers.
+   */
+  pushersOf(commits: readonly string[]): Promise<readonly string[]>
 }
 
 export type StatusState = 'pending' | 'success' | 'failure' | 'error'

@@ -10,6 +10,19 @@ export interface CommitInfo {
   readonly title: string
 }
 
+export interface Commit extends CommitInfo {
+  readonly commit: string
+}
+
+/** What one commit has and another has not. */
+export interface Difference {
+  /** Newest first; the first `most` of them. */
+  readonly commits: readonly Commit[]
+  readonly count: number
+  /** How many commits the other has that this one has not. 0: it is a fast-forward. */
+  readonly behind: number
+}
+
 /** The file is not there, or is not a plain file (a link or submodule would read what the repository points at). */
 export class NotAFile extends Error {
   override readonly name = 'NotAFile'
@@ -46,6 +59,8 @@ export interface Mirrors {
   isOnBranch(repo: string, source: Source, commit: string): Promise<boolean>
   /** How far `commit` is ahead of and behind `other`; both are fetched if they are not there yet. */
   distance(repo: string, source: Source, commit: string, other: string): Promise<Distance>
+  /** The commits that lead to `to` and not to `from`; both must be in the mirror. */
+  between(repo: string, from: string, to: string, most: number): Promise<Difference>
   /** The commit a branch has at the source now; undefined: no such branch. */
   head(source: Source, branch: string): Promise<string | undefined>
   /**
@@ -179,6 +194,22 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
       const [ahead, behind] = text.trim().split('\t').map(Number)
       if (ahead === undefined || behind === undefined) throw new Error(`git rev-list counted nothing: ${text}`)
       return { ahead, behind }
+    },
+    async between(repo, from, to, most) {
+      const dir = pathOf(repo)
+      const format = '--format=%H%x00%an%x00%ae%x00%s'
+      const [listed, counted] = await Promise.all([
+        git(['log', '-z', `--max-count=${most}`, format, `${from}..${to}`, '--'], { dir }),
+        git(['rev-list', '--left-right', '--count', `${from}...${to}`, '--'], { dir }),
+      ])
+      const fields = listed.toString().split('\0')
+      const commits: Commit[] = []
+      for (let at = 0; at + 3 < fields.length; at += 4) {
+        const [commit = '', author = '', authorEmail = '', title = ''] = fields.slice(at, at + 4)
+        commits.push({ commit, author, authorEmail, title })
+      }
+      const [behind = 0, count = 0] = counted.toString().split('\t').map(Number)
+      return { commits, count, behind }
     },
     async head(source, branch) {
       const text = (

@@ -179,7 +179,10 @@ function newestAttempts(run: RunDetail): readonly AttemptRow[] {
   return [...newest.values()]
 }
 
-function toReportedGate({ name, state, rules, subject, votes }: GateRow, mask: (text: string) => string): ReportedGate {
+function toReportedGate(
+  { name, state, rules, subject, votes, objections }: GateRow,
+  mask: (text: string) => string,
+): ReportedGate {
   const counted = votes.filter((one) => one.counts)
   const rejection = counted.find((one) => one.answer === 'reject')
   return {
@@ -188,6 +191,7 @@ function toReportedGate({ name, state, rules, subject, votes }: GateRow, mask: (
     rules,
     commit: subject.commit,
     deliverables: subject.deliverables,
+    objections,
     approvals: [...new Set(counted.filter((one) => one.answer === 'approve').map((one) => one.by))],
     ...(rejection === undefined
       ? {}

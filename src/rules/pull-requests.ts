@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type Access, admit } from '../core/admission.ts'
 import type { Trigger } from '../core/change.ts'
+import { isPromotionBranch } from '../core/ids.ts'
 import { PENSTOCK, supersededReason } from '../core/superseded.ts'
 import type { PullRequest } from '../forge/types.ts'
 import type { Deliveries, RunRow, Runs } from '../store/types.ts'
@@ -28,6 +29,7 @@ export function createPullRequestRule(deps: {
       await endHeld(repository.name, number, (run) => [run.id, 'the pull request is closed'])
       return `pull request ${number} is closed`
     }
+    if (!pull.fork && isPromotionBranch(pull.head.branch)) return `pull request ${number} is one of Penstock’s own`
     const recorded = await recordHead(kept, pull)
     if (typeof recorded === 'string') return recorded
     const { run, isNew } = recorded

@@ -1,10 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { Transaction } from 'kysely'
-import type { Answer, GateRules, GateState, Subject, Verdict, VoteFacts } from '../core/approval.ts'
+import type { Answer, GateRules, GateState, Objection, Subject, Verdict, VoteFacts } from '../core/approval.ts'
 import { judgeVote, verdictOf } from '../core/approval.ts'
 import type { Database, Writing } from './database.ts'
 import { fromJson, recordAudit } from './database.ts'
-import { OPEN_STATUSES } from './events.ts'
+import { appendEvents, OPEN_STATUSES } from './events.ts'
 import type { Schema } from './schema.ts'
 import type { GateRow, Gates, VoteRow } from './types.ts'
 
@@ -102,7 +102,59 @@ export function createGates(database: Database): Gates {
           .execute()
         await recordAudit(tx, { by: 'penstock', channel: 'timer', action: 'gate.expired', on: current.id })
       }),
+
+    object: (id, { by, why, via }) =>
+      database.write(async (tx) => {
+        const { gate, objections } = await standing(tx.db, id)
+        if (gate?.state !== 'open' || objections.some((one) => one.by === by && one.why === why && one.via === via))
+          return
+        await tx.db
+          .insertInto('objections')
+          .values({ gate: id, by, why, via, at: tx.now })
+          .onConflict((conflict) => conflict.columns(['gate', 'by']).doUpdateSet({ why, via, at: tx.now }))
+          .execute()
+        await recordAudit(tx, { by, channel: via, action: 'gate.objection', on: id, detail: { why } })
+        await wake(tx, gate)
+      }),
+
+    withdraw: (id, by) =>
+      database.write(async (tx) => {
+        const { gate, objections } = await standing(tx.db, id)
+        const own = objections.find((one) => one.by === by)
+        if (gate?.state !== 'open' || own === undefined) return
+        await tx.db.deleteFrom('objections').where('gate', '=', id).where('by', '=', by).execute()
+        await recordAudit(tx, { by, channel: own.via, action: 'gate.objection_withdrawn', on: id })
+        const others = objections.filter((one) => one !== own)
+        if (verdictNow(gate, await votesOf(tx.db, [id]), others, tx.now).kind === 'approved') {
+          await tx.db.updateTable('gates').set({ state: 'approved', decided_at: tx.now }).where('id', '=', id).execute()
+          await recordAudit(tx, { by, channel: own.via, action: 'gate.approved', on: id })
+          await appendEvents(tx, gate.run, `${id}/decided`, [
+            { type: 'gate.decided.v1', gate: gate.name, verdict: 'approved' },
+          ])
+        }
+        await wake(tx, gate)
+      }),
   }
+}
+
+async function standing(db: Transaction<Schema>, id: string) {
+  const gate = await db.selectFrom('gates').selectAll().where('id', '=', id).executeTakeFirst()
+  return { gate, objections: await objectionsTo(db, [id]) }
+}
+
+/** The run looks at its gate again, and says what it waits for now. */
+async function wake({ db, put }: Writing, { id, run }: Gate): Promise<void> {
+  // Every objection, and every withdrawal of one, stands in the audit: so each has a key of its own.
+  const { n } = await db
+    .selectFrom('audit')
+    .select((e) => e.fn.countAll().as('n'))
+    .where('on', '=', id)
+    .executeTakeFirstOrThrow()
+  await put(`gate/${id}/${Number(n)}`, { kind: 'signal', workflowId: run, signal: 'granted', args: [] })
+}
+
+function objectionsTo(db: Transaction<Schema>, gates: readonly string[]): Promise<Schema['objections'][]> {
+  return db.selectFrom('objections').selectAll().where('gate', 'in', gates).orderBy('at').orderBy('by').execute()
 }
 
 /** Whether an opened gate serves this subject: with its votes, and with its decision if there is one. */
@@ -145,7 +197,7 @@ async function vote(
     .where('vote_key', '=', input.key)
     .executeTakeFirst()
   if (seen !== undefined) {
-    const verdict = verdictNow(gate, await votesOf(db, [gate.id]), now)
+    const verdict = verdictNow(gate, await votesOf(db, [gate.id]), await objectionsTo(db, [gate.id]), now)
     return { verdict, counts: seen.counts === 1, ...(seen.why === null ? {} : { why: seen.why }) }
   }
 
@@ -193,7 +245,7 @@ async function vote(
     },
   })
 
-  const verdict = verdictNow(gate, [...before, row], now)
+  const verdict = verdictNow(gate, [...before, row], await objectionsTo(db, [gate.id]), now)
   if (judged.counts && (verdict.kind === 'approved' || verdict.kind === 'rejected')) {
     await db.updateTable('gates').set({ state: verdict.kind, decided_at: now }).where('id', '=', gate.id).execute()
     await recordAudit(tx, { by: row.by, channel, action: `gate.${verdict.kind}`, on: gate.id })
@@ -201,10 +253,15 @@ async function vote(
   return judged.counts ? { verdict, counts: true } : { verdict, counts: false, why: judged.why }
 }
 
-function verdictNow(gate: Gate, votes: readonly Schema['votes'][], now: number): Verdict {
+function verdictNow(
+  gate: Gate,
+  votes: readonly Schema['votes'][],
+  objections: readonly Objection[],
+  now: number,
+): Verdict {
   if (gate.state === 'expired') return { kind: 'expired' }
   const counted = votes.filter((one) => one.counts === 1).map((one) => ({ by: one.by, answer: one.answer as Answer }))
-  return verdictOf(fromJson<GateRules>(gate.rules), counted, now)
+  return verdictOf(fromJson<GateRules>(gate.rules), counted, now, objections)
 }
 
 /** Whose token it is, if it is good for this gate and subject; one that is known is used up by any vote. */
@@ -245,7 +302,7 @@ async function votesOf(db: Transaction<Schema>, gates: readonly string[]): Promi
 }
 
 async function toGateRow(db: Transaction<Schema>, gate: Gate): Promise<GateRow> {
-  return fromGate(gate, await votesOf(db, [gate.id]))
+  return fromGate(gate, await votesOf(db, [gate.id]), await objectionsTo(db, [gate.id]))
 }
 
 /** Gates of one query: within SQLite's limit of variables. */
@@ -253,14 +310,22 @@ const BATCH = 500
 
 async function toGateRows(db: Transaction<Schema>, gates: readonly Gate[]): Promise<readonly GateRow[]> {
   const votes = new Map<string, Schema['votes'][]>()
+  const objections: Schema['objections'][] = []
   for (let from = 0; from < gates.length; from += BATCH) {
     const ids = gates.slice(from, from + BATCH).map((gate) => gate.id)
     for (const row of await votesOf(db, ids)) votes.set(row.gate, [...(votes.get(row.gate) ?? []), row])
+    objections.push(...(await objectionsTo(db, ids)))
   }
-  return gates.map((gate) => fromGate(gate, votes.get(gate.id) ?? []))
+  return gates.map((gate) =>
+    fromGate(
+      gate,
+      votes.get(gate.id) ?? [],
+      objections.filter((one) => one.gate === gate.id),
+    ),
+  )
 }
 
-function fromGate(gate: Gate, votes: readonly Schema['votes'][]): GateRow {
+function fromGate(gate: Gate, votes: readonly Schema['votes'][], objections: readonly Schema['objections'][]): GateRow {
   return {
     id: gate.id,
     run: gate.run,
@@ -272,6 +337,7 @@ function fromGate(gate: Gate, votes: readonly Schema['votes'][]): GateRow {
     openedAt: gate.opened_at,
     ...(gate.decided_at === null ? {} : { decidedAt: gate.decided_at }),
     votes: votes.map(toVoteRow),
+    objections: objections.map(({ by, why, via }) => ({ by, why, via })),
   }
 }
 

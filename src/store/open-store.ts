@@ -11,6 +11,7 @@ import { createNodes } from './nodes.ts'
 import { createNotices } from './notices.ts'
 import { createOutbox } from './outbox.ts'
 import { createPeople } from './people.ts'
+import { createPromotions } from './promotions.ts'
 import { createReports } from './reports.ts'
 import { createResults } from './results.ts'
 import { createRuns } from './runs.ts'
@@ -36,6 +37,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     runs: createRuns(database),
     events: createEvents(database),
     gates: createGates(database),
+    promotions: createPromotions(database),
     leases: createLeases(database),
     deployments: createDeployments(database),
     outbox: createOutbox(database),

@@ -169,6 +169,25 @@ export interface Schema {
     claimed_until: number
     done_at: number | null
   }
+  /** What stands against the approval of a gate, one a person. */
+  objections: { gate: string; by: string; why: string; via: string; at: number }
+  promotions: {
+    gate: string
+    repo: string
+    branch: string
+    base: string
+    pull: number | null
+    /** Digest of what the pull request was last made to say. */
+    written: string | null
+    /** Grows with everything that is begun: what is made meanwhile is not taken for removed. */
+    revision: number
+    begun_at: number
+    ended_at: number | null
+  }
+  /** What people have said at a forge about a gate, and what was made of it. */
+  ballots: { repo: string; key: string; gate: string; why: string | null; at: number; done_at: number | null }
+  /** Who is moving a branch now. */
+  branch_holds: { repo: string; branch: string; holder: string; until: number }
   gates: {
     id: string
     run: string
@@ -657,6 +676,41 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
       await unique(db, 'merges', ['repo', 'ask_key'])
       await sql`create index merges_open on merges (repo) where done_at is null`.execute(db)
       await index(db, 'runs', ['repo', 'commit_id'])
+    },
+  },
+  '006_promotions': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      await table(db, 'objections', { gate: 'text', by: 'text', why: 'text', via: 'text', at: 'bigint' }, [
+        'gate',
+        'by',
+      ])
+      await table(
+        db,
+        'promotions',
+        {
+          gate: 'text',
+          repo: 'text',
+          branch: 'text',
+          base: 'text',
+          pull: 'bigint?',
+          written: 'text?',
+          revision: 'bigint',
+          begun_at: 'bigint',
+          ended_at: 'bigint?',
+        },
+        ['gate'],
+      )
+      await index(db, 'promotions', ['repo', 'pull'])
+      await table(
+        db,
+        'ballots',
+        { repo: 'text', key: 'text', gate: 'text', why: 'text?', at: 'bigint', done_at: 'bigint?' },
+        ['repo', 'key'],
+      )
+      await table(db, 'branch_holds', { repo: 'text', branch: 'text', holder: 'text', until: 'bigint' }, [
+        'repo',
+        'branch',
+      ])
     },
   },
   // Until then only people with write access could start a run.

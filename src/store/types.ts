@@ -1,5 +1,5 @@
 import type { Admitted, SecretScope } from '../core/admission.ts'
-import type { Answer, GateRules, GateState, Subject, Verdict } from '../core/approval.ts'
+import type { Answer, GateRules, GateState, Objection, Subject, Verdict } from '../core/approval.ts'
 import type { Change, Trigger } from '../core/change.ts'
 import type { RunEvent, Waiting } from '../core/events.ts'
 import type { JobKey, LogKey } from '../core/ids.ts'
@@ -18,6 +18,7 @@ export interface Store {
   readonly runs: Runs
   readonly events: Events
   readonly gates: Gates
+  readonly promotions: Promotions
   readonly leases: Leases
   readonly deployments: Deployments
   readonly outbox: Outbox
@@ -404,6 +405,12 @@ export interface GateRow {
   readonly openedAt: number
   readonly decidedAt?: number
   readonly votes: readonly VoteRow[]
+  readonly objections: readonly ObjectionRow[]
+}
+
+export interface ObjectionRow extends Objection {
+  /** Where it was said, for example `pull/7`. */
+  readonly via: string
 }
 
 export interface VoteRow {
@@ -445,6 +452,53 @@ export interface Gates {
     readonly trustSignals: boolean
   }): Promise<{ readonly verdict: Verdict; readonly counts: boolean; readonly why?: string }>
   expire(run: string, gate: string): Promise<void>
+  /** By the gate's id. While it stands, an open gate is not approved. One a person; a gate that is decided takes none. */
+  object(gate: string, objection: ObjectionRow): Promise<void>
+  /** Takes back what this person has objected. If that was all that was missing, the gate is approved by it. */
+  withdraw(gate: string, by: string): Promise<void>
+}
+
+export interface PromotionRow {
+  /** The gate's id. */
+  readonly gate: string
+  readonly repo: string
+  /** The branch that was made for it. */
+  readonly branch: string
+  readonly base: string
+  /** The pull request that is, or was last, open for it. */
+  readonly pull?: number
+  /** Digest of what it was last made to say. */
+  readonly written?: string
+  /** Grows with everything that is begun for it. */
+  readonly revision: number
+}
+
+/** What somebody has said at a forge, judged once. `why`: why it does not count. */
+export interface BallotRow {
+  readonly gate: string
+  readonly why?: string
+  /** It was cast, or answered. */
+  readonly done: boolean
+}
+
+/** What was begun at forges for the promotion of a gate's commit, so that whoever comes after a kill can end it. */
+export interface Promotions {
+  /** Recorded before anything is made, each time. Returns what stands. */
+  begin(input: Pick<PromotionRow, 'gate' | 'repo' | 'branch' | 'base'>): Promise<PromotionRow>
+  wrote(gate: string, pull: number, digest: string): Promise<void>
+  /** Branch and pull request are gone; nothing changes if more was begun since the row was read. */
+  end(row: Pick<PromotionRow, 'gate' | 'revision'>): Promise<void>
+  /** Begun and not ended, oldest first. */
+  unended(repo: string): Promise<readonly PromotionRow[]>
+  /** The newest that had this pull request, also an ended one. */
+  ofPull(repo: string, pull: number): Promise<PromotionRow | undefined>
+  ballot(repo: string, key: string): Promise<BallotRow | undefined>
+  /** The first judgement on a key stands and is returned. */
+  judged(repo: string, key: string, gate: string, why?: string): Promise<BallotRow>
+  settled(repo: string, key: string): Promise<void>
+  /** Undefined: the branch is this holder's for `ms`; else who has it. */
+  hold(repo: string, branch: string, holder: string, ms: number): Promise<string | undefined>
+  release(repo: string, branch: string, holder: string): Promise<void>
 }
 
 // ---------------------------------------------------------------- pools and environments

@@ -4,7 +4,8 @@ import type { Logger } from 'pino'
 import { problem, sendProblem } from '../api/problem.ts'
 import type { Config, RepositoryConfig } from '../config/types.ts'
 import { admit, ON_A_BRANCH } from '../core/admission.ts'
-import { isFullCommit, type Trigger } from '../core/change.ts'
+import { branchName, isFullCommit, type Trigger } from '../core/change.ts'
+import { isPromotionBranch } from '../core/ids.ts'
 import { unreachable } from '../core/unreachable.ts'
 import { parseGit } from '../forge/git/payload.ts'
 import { parseGithub } from '../forge/github/payload.ts'
@@ -169,6 +170,11 @@ export function createWebhookRouter({ config, store, log, limits = BODY_LIMITS }
         )
       case 'trigger': {
         if (!isFullCommit(incoming.trigger.change.commit)) return refuse(422, 'the commit is not a full commit id')
+        const { ref } = incoming.trigger.change
+        if (isPromotionBranch(ref)) {
+          const reason = `${branchName(ref)} is a branch of Penstock’s own: what is pushed there starts no run`
+          return answer(response, delivery, await store.deliveries.recordIgnored(delivery, reason))
+        }
         const trigger: Trigger = { ...incoming.trigger, repo: repository?.name ?? incoming.trigger.repo }
         const notice = trigger.kind === 'push' ? moved(trigger.change.ref) : undefined
         // Where the forge cannot be asked, its signature stands for both: that a branch moved, and that the head of a

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { excludedOf } from '../../src/config/people.ts'
 import type { Subject } from '../../src/core/approval.ts'
+import type { GateRow } from '../../src/store/types.ts'
 import { type Running, startServer } from './server.ts'
 
 let server: Running
@@ -157,6 +158,35 @@ test('a vote token is given only to whose vote would count', async () => {
   const { status, body } = await server.ask('cyd', 'POST', `${path}/token`, {})
   expect(status).toBe(201)
   expect(body).toMatchObject({ token: expect.stringMatching(/^vote_/), signal: { argument: { who: 'cyd' } } })
+})
+
+test('of a gate that waits one is told who may approve, and why it may never be enough', async () => {
+  const { path } = await gate({ pusher: 'ben' })
+  const runs = path.replace(/\/approval$/, '')
+
+  const { body } = await server.ask('eve', 'GET', runs)
+  expect(body).toMatchObject({ gates: [{ standing: { approvals: [], may: ['ada', 'cyd'], missing: 1 } }] })
+
+  const [{ id, run, rules, subject }] = (await server.store.gates.waiting()) as [GateRow]
+  const narrow = { ...rules, approvers: ['ben'] }
+  const other = { ...subject, specDigest: 'e'.repeat(64) }
+  await server.store.gates.open(run, 'approval', 'production', narrow, other)
+  const now = await server.ask('eve', 'GET', '/api/v1/gates')
+  expect(now.body).toMatchObject({
+    gates: [
+      { standing: { may: [], shortage: expect.stringContaining('nobody else may approve: ben wrote or pushed') } },
+    ],
+  })
+  expect(id).not.toBe((now.body as { gates: GateRow[] }).gates[0]?.id)
+})
+
+test('nothing is started by hand on a branch of a promotion', async () => {
+  const start = { repo: 'acme/web', ref: 'penstock/promote/7' }
+
+  const { status, body } = await server.ask('ada', 'POST', '/api/v1/runs', start)
+
+  expect(status).toBe(422)
+  expect(JSON.stringify(body)).toContain('is a branch of Penstock’s own')
 })
 
 test('who asks for a run by hand cannot approve it', async () => {

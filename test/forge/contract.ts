@@ -35,6 +35,7 @@ const GROUPS = [
   'pullRequests',
   'comments',
   'people',
+  'pushes',
   'statuses',
   'checks',
   'verdicts',
@@ -286,6 +287,15 @@ export function forgeContract(name: string, carries: readonly Group[], start: ()
 
       expect([same.number, changed.number]).toEqual([opened.number, opened.number])
       expect(await pulls.get(opened.number)).toMatchObject({ title: 'Promote 2', state: 'closed', author: it.self })
+    })
+
+    carried('pushes', 'who moved a branch to a commit is told, and nobody else', async (pushes) => {
+      const second = await it.push('master')
+      await it.forge.branches?.create('copy', first)
+
+      expect(await pushes.pushersOf([second])).toEqual(['ada'])
+      expect(await pushes.pushersOf([first])).toEqual(['ada', it.self].sort())
+      expect(await pushes.pushersOf([])).toEqual([])
     })
 
     carried('comments', 'one comment for each marker is kept up to date, whoever else writes', async (comments) => {

@@ -8,6 +8,7 @@ const BY_TOKEN: readonly Group[] = [
   'pullRequests',
   'comments',
   'people',
+  'pushes',
   'statuses',
   'verdicts',
   'deployments',

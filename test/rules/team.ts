@@ -9,7 +9,7 @@ import { loadConfig } from '../../src/config/load.ts'
 import type { Config, RepositoryConfig } from '../../src/config/types.ts'
 import { createForges } from '../../src/forge/index.ts'
 import type { Forge } from '../../src/forge/types.ts'
-import { createMirrors } from '../../src/git/mirrors.ts'
+import { createMirrors, type Mirrors } from '../../src/git/mirrors.ts'
 import { createAttendant } from '../../src/rules/attendant.ts'
 import { openStore } from '../../src/store/open-store.ts'
 import type { RunRow, Store } from '../../src/store/types.ts'
@@ -24,12 +24,15 @@ export interface Team {
   readonly config: Config
   readonly store: Store
   readonly forge: Forge
+  readonly mirrors: Mirrors
+  readonly forges: (repository: RepositoryConfig) => Forge
+  readonly clock: () => number
+  /** The rules of another control worker, with the same database. */
+  anotherReview(): Promise<void>
   /** Until all that GitHub has told is dealt with and every rule has looked at it. */
   settle(): Promise<void>
   /** Time goes by for the store and the rules, and not for GitHub. */
   pass(ms: number): void
-  /** As the rules have it. */
-  clock(): number
   /** Where GitHub delivers to. */
   readonly hookUrl: string
   /** Connections to it are cut. */
@@ -44,7 +47,12 @@ export const LOG = pino({ level: process.env.PENSTOCK_TEST_LOG ?? 'silent' })
 
 /** `acme/web` with the people ada (may write), ben (may approve, may write) and mallory (may only read). */
 export async function startTeam(
-  options: { readonly environments?: string; readonly mergeLabel?: string } = {},
+  options: {
+    readonly environments?: string
+    readonly mergeLabel?: string
+    /** More people, as lines of the operator's file. */
+    readonly people?: string
+  } = {},
 ): Promise<Team> {
   const dir = await mkdtemp(join(tmpdir(), 'pst-team-'))
   let aheadAtGithub = 0
@@ -74,6 +82,7 @@ people:
   ada: { roles: [developer], github: ada, email: ada@example.org }
   ben: { roles: [approver], github: ben }
   olga: { roles: [admin] }
+${options.people ?? ''}
 repositories:
   ${REPO}:
     forge: { github: { api: "${hub.github.url}", app: { id: "${id}", private_key: { env: PRIVATE_KEY } } } }
@@ -88,19 +97,26 @@ ${options.mergeLabel === undefined ? '' : `    merge_label: "${options.mergeLabe
   const store = await openStore({ url: `sqlite:${join(dir, 'penstock.db')}`, clock })
   const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
   const forges = createForges({ mirrors, url: config.server.url, log: LOG, clock })
-  const rules = createRules({ config, store, forges, mirrors, clock, log: LOG })
   const { repositories } = config
-  const attendant = createAttendant({ notices: store.notices, repositories, forges, rules, clock, log: LOG })
+  const newAttendant = () => {
+    const rules = createRules({ config, store, forges, mirrors, clock, log: LOG })
+    return createAttendant({ notices: store.notices, repositories, forges, rules, clock, log: LOG })
+  }
+  const attendant = newAttendant()
+  const another = newAttendant()
   receive = createWebhookRouter({ config, store, log: LOG })
 
   const team: Team = {
     hub,
     world,
     config,
-    clock,
     hookUrl: url,
     serverIsDown: false,
     store,
+    mirrors,
+    forges,
+    clock,
+    anotherReview: () => another.review(),
     forge: forges(config.repositories[REPO] as RepositoryConfig),
     async settle() {
       // What a rule does at GitHub comes back as a delivery.

@@ -119,6 +119,25 @@ describe('a delivery that is right', () => {
     expect((await runs())[0]).toMatchObject({ repo: 'acme/plain', change: { pusher: 'ben', commit: COMMIT } })
   })
 
+  test('of a branch that Penstock made for a promotion starts nothing, by either door', async () => {
+    const ref = 'refs/heads/penstock/promote/7'
+    const plain = Buffer.from(JSON.stringify({ repository: 'acme/plain', ref, before: NO_COMMIT, after: COMMIT }))
+    const pull = githubPullRequest()
+    Object.assign((pull.pull_request as { head: object }).head, { ref: 'penstock/promote/7' })
+
+    const answers = [
+      await send({ body: githubPush({ ref }) }),
+      await send({ body: pull, headers: { 'x-github-event': 'pull_request' } }),
+      await send({
+        ...{ raw: plain, secret: PLAIN_SECRET, path: '/hooks/git' },
+        headers: { 'x-penstock-signature-256': sign(plain, PLAIN_SECRET), 'x-penstock-delivery': 'd-1' },
+      }),
+    ]
+
+    expect(answers.map(({ body }) => String(body.ignored).includes('Penstock’s own'))).toEqual([true, true, true])
+    expect(await runs()).toEqual([])
+  })
+
   test.each([
     ['ping', { zen: 'Keep it simple' }],
     ['issues', { action: 'opened', repository: { full_name: 'acme/web' } }],

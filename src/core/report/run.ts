@@ -1,4 +1,4 @@
-import type { GateRules, GateState } from '../approval.ts'
+import type { GateRules, GateState, Objection } from '../approval.ts'
 import type { Change } from '../change.ts'
 import type { SpecDiagnostic, Waiting } from '../events.ts'
 import type { Outcome } from '../outcome.ts'
@@ -56,6 +56,7 @@ export interface ReportedGate {
   readonly deliverables: readonly string[]
   /** Who approved, of those whose vote counts. */
   readonly approvals: readonly string[]
+  readonly objections: readonly Objection[]
   readonly rejection?: { readonly by: string; readonly comment?: string }
 }
 

@@ -150,6 +150,8 @@ function currentText(run: ReportedRun, stage: Stage): string {
 function gateText(gate: ReportedGate | undefined): string {
   if (gate === undefined || gate.state !== 'open') return 'asks for approvals'
   const { approvers, excluded, quorum } = gate.rules
+  const [held] = gate.objections
+  if (held !== undefined) return `held by ${held.by}, who ${held.why}`
   const may = approvers.filter((one) => !excluded.includes(one) && !gate.approvals.includes(one))
   const missing = quorum - gate.approvals.length
   const waits = `waits for ${missing} of ${count(quorum, 'approval')}`

@@ -1,4 +1,5 @@
 import type {
+  Activity,
   App,
   CheckRun,
   Comment,
@@ -529,6 +530,19 @@ export function createShapes(root: string) {
     }
   }
 
+  function activity(one: Activity) {
+    return {
+      id: one.id,
+      node_id: nodeOf('PSH', one.id),
+      before: one.before,
+      after: one.after,
+      ref: one.ref,
+      timestamp: one.at,
+      activity_type: one.kind,
+      actor: user(one.actor),
+    }
+  }
+
   return {
     root,
     apiOf,
@@ -552,5 +566,6 @@ export function createShapes(root: string) {
     delivery,
     installation,
     ref,
+    activity,
   }
 }

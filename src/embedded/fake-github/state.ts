@@ -27,18 +27,18 @@ export interface Repo {
   readonly deployments: Deployment[]
   readonly protections: Map<string, Protection>
   readonly hooks: Hook[]
+  /** Moves of branches, oldest first. */
   readonly activities: Activity[]
 }
 
-/** A move of a ref. */
 export interface Activity {
   readonly id: number
   readonly ref: string
-  /** Zeros: it was not there. */
   readonly before: string
   readonly after: string
-  readonly at: string
+  readonly kind: 'push' | 'force_push' | 'branch_creation' | 'branch_deletion'
   readonly actor: User
+  readonly at: string
 }
 
 export interface Pull {

@@ -170,11 +170,28 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
       (ref) => !ref.startsWith('refs/pull/') && before.get(ref) !== after.get(ref),
     )
     for (const ref of moved) {
-      const [from = NONE, to = NONE] = [before.get(ref), after.get(ref)]
-      of.activities.push({ id: nextId(), ref, before: from, after: to, at: now(), actor: sender })
+      await keepActivity(of, ref, before.get(ref), after.get(ref), sender)
       await tellOfPush(of, ref, before.get(ref) ?? NONE, after.get(ref) ?? NONE, sender)
       await followPulls(of, ref.replace(/^refs\/heads\//, ''), after.get(ref), sender)
     }
+  }
+
+  async function keepActivity(
+    of: Repo,
+    ref: string,
+    before: string | undefined,
+    after: string | undefined,
+    actor: User,
+  ): Promise<void> {
+    const kind =
+      before === undefined
+        ? 'branch_creation'
+        : after === undefined
+          ? 'branch_deletion'
+          : (await isAncestor(of.dir, before, after))
+            ? 'push'
+            : 'force_push'
+    of.activities.push({ id: nextId(), ref, before: before ?? NONE, after: after ?? NONE, kind, actor, at: now() })
   }
 
   async function followPulls(of: Repo, branch: string, commit: string | undefined, sender: User): Promise<void> {

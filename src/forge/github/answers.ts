@@ -22,6 +22,15 @@ export function headersOf(err: unknown): Readonly<Record<string, string | number
   return (response as { headers?: Record<string, string> } | undefined)?.headers ?? {}
 }
 
+const WORDS = 300
+
+/** What the server said of it, for people. */
+export function messageOf(err: unknown): string {
+  const response = err instanceof Error && 'response' in err ? err.response : undefined
+  const { message } = (response as { data?: { message?: unknown } } | undefined)?.data ?? {}
+  return typeof message === 'string' ? message.slice(0, WORDS) : 'it does not say why'
+}
+
 /** `undefined` for what is not there. */
 export async function found<T>(asked: Promise<T>): Promise<T | undefined> {
   try {

@@ -9,6 +9,7 @@ import { createDeployments } from './deployments.ts'
 import { createLacks, type Log } from './lacks.ts'
 import { createPeople } from './people.ts'
 import { createPullRequests } from './pull-requests.ts'
+import { createPushes } from './pushes.ts'
 import { createRefs } from './refs.ts'
 import { createStatuses } from './statuses.ts'
 import { createVerdicts } from './verdicts.ts'
@@ -43,6 +44,7 @@ export function createGithubForge({ repo, api, access, url, hook, branches, log,
     pullRequests: createPullRequests(connection),
     comments: createComments(connection),
     people: createPeople(connection),
+    pushes: createPushes(connection, lacks),
     statuses: createStatuses(connection),
     ...(access.kind === 'app' ? { checks: createChecks(connection, lacks) } : {}),
     verdicts: createVerdicts(connection, lacks),

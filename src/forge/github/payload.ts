@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { isPromotionBranch } from '../../core/ids.ts'
 import { type Incoming, NAME, type Parse, Ref, Sha, toName, toPush, toTitle } from '../incoming.ts'
 
 const Repository = z.object({ full_name: NAME })
@@ -186,6 +187,7 @@ function fromPullRequest(payload: PullRequest): Incoming {
     // Code of somebody without write access must not run beside secrets and pools by itself.
     return ignored(repo, `pull request ${number} comes from a fork; only branches of ${repo} are run`)
   }
+  if (isPromotionBranch(pull.head.ref)) return ignored(repo, `pull request ${number} is one of Penstock’s own`)
   return {
     kind: 'trigger',
     trigger: {

@@ -1,17 +1,11 @@
 import { z } from 'zod'
 import { isNoCommit } from '../incoming.ts'
 import type { Branches, Forge, Move } from '../types.ts'
-import { found, isStatus, read } from './answers.ts'
+import { found, isStatus, messageOf, read } from './answers.ts'
 import type { Connection } from './connect.ts'
 import type { Lacks } from './lacks.ts'
 
 const GitRef = z.object({ object: z.object({ sha: z.string() }) })
-
-/** In GitHub's own words, which name the rule of the branch that stands against it. */
-function messageOf(err: unknown): string {
-  const said = err instanceof Error && 'response' in err ? (err.response as { data?: { message?: unknown } }).data : {}
-  return typeof said?.message === 'string' ? said.message.slice(0, 300) : String(err)
-}
 
 const Branch = z.object({ name: z.string(), commit: z.object({ sha: z.string() }) })
 const Activity = z.object({
@@ -63,6 +57,7 @@ export function createRefs({ octokit, at }: Connection, lacks: Lacks): Refs {
         const now = await branchTip(branch)
         if (now === commit) return { kind: 'moved', ...(current === undefined ? {} : { from: current }) }
         if (!isStatus(err, 409, 422)) throw err
+        // GitHub's own words say which rule of the branch is in the way.
         const why = `GitHub does not take ${commit} as a fast-forward of ${branch}: ${messageOf(err)}`
         return { kind: 'refused', why, ...(now === undefined ? {} : { at: now }) }
       }

@@ -67,6 +67,7 @@ export function gate(over: Partial<ReportedGate> = {}): ReportedGate {
     commit: COMMIT,
     deliverables: [`web=${DIGEST}`],
     approvals: [],
+    objections: [],
     ...over,
   }
 }

@@ -74,6 +74,15 @@ describe('what a status says', () => {
       'pending: waits for 1 of 2 approvals: ben, eve',
     ],
     [
+      'of a gate that somebody holds',
+      run({
+        ...AT_GATE,
+        gates: [gate({ approvals: ['ada', 'ben'], objections: [{ by: 'eve', why: 'requested changes in #7' }] })],
+      }),
+      'signoff',
+      'pending: held by eve, who requested changes in #7',
+    ],
+    [
       'of a gate that too few may open',
       run({ ...AT_GATE, gates: [gate({ rules: { approvers: ['ada', 'ben'], quorum: 2, excluded: ['ben'] } })] }),
       'signoff',

@@ -28,26 +28,6 @@ export const refRoutes: readonly FakeRoute[] = [
   },
   {
     method: 'GET',
-    template: '/repos/{owner}/{repo}/activity',
-    needs: { permission: 'contents', level: 'read' },
-    async handle(asked) {
-      const repo = repoOf(asked)
-      const ref = asked.query.get('ref')
-      const all = repo.activities.filter((one) => ref === null || one.ref === ref || one.ref === `refs/heads/${ref}`)
-      const size = Number(asked.query.get('per_page') ?? 30)
-      const newest = all.toReversed().slice(0, size)
-      return ok(
-        await Promise.all(
-          newest.map(async (one) => ({
-            ...{ id: one.id, node_id: `A_${one.id}`, before: one.before, after: one.after, ref: one.ref },
-            ...{ timestamp: one.at, activity_type: await kindOf(repo, one), actor: asked.world.shapes.user(one.actor) },
-          })),
-        ),
-      )
-    },
-  },
-  {
-    method: 'GET',
     template: '/repos/{owner}/{repo}/git/ref/{ref}',
     needs: { permission: 'contents', level: 'read' },
     async handle(asked) {
@@ -106,10 +86,26 @@ export const refRoutes: readonly FakeRoute[] = [
       return { status: 204, body: undefined }
     },
   },
+  {
+    method: 'GET',
+    template: '/repos/{owner}/{repo}/activity',
+    needs: { permission: 'contents', level: 'read' },
+    handle(asked) {
+      const repo = repoOf(asked)
+      const { query, world } = asked
+      // Newest first, and the next page by what was last seen: GitHub counts no pages here.
+      const seen = Number(query.get('after') ?? Number.POSITIVE_INFINITY)
+      const ref = query.get('ref')
+      const older = repo.activities
+        .toReversed()
+        .filter((one) => one.id < seen && (ref === null || one.ref === ref || one.ref === `refs/heads/${ref}`))
+      const shown = older.slice(0, Math.min(world.maxPage, Number(query.get('per_page') ?? 30)))
+      const reply = ok(shown.map((one) => world.shapes.activity(one)))
+      const last = shown.at(-1)
+      if (last === undefined || shown.length === older.length) return reply
+      const next = new URLSearchParams(query)
+      next.set('after', String(last.id))
+      return { ...reply, headers: { link: `<${world.root}/repos/${repo.fullName}/activity?${next}>; rel="next"` } }
+    },
+  },
 ]
-
-async function kindOf(repo: Repo, { before, after }: Activity): Promise<string> {
-  if (isNoCommit(before)) return 'branch_creation'
-  if (isNoCommit(after)) return 'branch_deletion'
-  return (await isAncestor(repo.dir, before, after)) ? 'push' : 'force_push'
-}

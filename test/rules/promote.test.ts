@@ -1,0 +1,153 @@
+import { afterEach, expect, test } from 'vitest'
+import type { Fault } from '../../src/embedded/fake-github/faults.ts'
+import { REPO } from '../forge/github.ts'
+import { type Release, startRelease } from './release.ts'
+
+const UPDATE_REF = 'PATCH /repos/{owner}/{repo}/git/refs/{ref}'
+
+let it: Release
+afterEach(() => it?.team.stop())
+
+async function approved(by = 'ben'): Promise<void> {
+  const { gates } = it.team.store
+  const token = await gates.mintToken(it.run, 'signoff', by, 'cli', 60_000)
+  await gates.vote({
+    ...{ key: by, run: it.run, gate: 'signoff', answer: 'approve', claimedBy: by, token, channel: 'cli' },
+    trustSignals: false,
+  })
+}
+
+const tip = () => it.team.hub.forge().branchTip('production')
+const fault = (one: Fault) => it.team.hub.github.fault({ on: (template: string) => template === UPDATE_REF, ...one })
+
+test.each([
+  ['is lost after the effect', { kind: 'cut', after: true }],
+  ['is a 502 after the effect', { kind: 'status', status: 502, after: true }],
+  ['is wrong bytes after the effect', { kind: 'wrong_bytes', after: true }],
+] as const)('production is moved once where the answer %s', async (_how, how) => {
+  it = await startRelease()
+  await approved()
+  fault(how)
+
+  expect(await it.promote()).toEqual({ outcome: 'succeeded' })
+  expect(await it.promote()).toEqual({ outcome: 'succeeded' })
+
+  expect(await tip()).toBe(it.commit)
+  expect(it.team.hub.calls(UPDATE_REF)).toBe(1)
+  await it.team.settle()
+  const releases = (await it.team.runs()).filter(({ change }) => change.ref === 'refs/heads/production')
+  expect(releases.filter(({ change }) => change.commit === it.commit)).toHaveLength(1)
+})
+
+test('while GitHub fails nothing is said to have been done, and the next try does it', async () => {
+  it = await startRelease()
+  await approved()
+  fault({ kind: 'status', status: 500 })
+
+  await expect(it.promote()).rejects.toMatchObject({ status: 500 })
+  expect(await tip()).toBe(it.released)
+  expect(await it.promote()).toEqual({ outcome: 'succeeded' })
+
+  expect(await tip()).toBe(it.commit)
+})
+
+test('it is judged again at the last moment: who may no longer approve has not approved', async () => {
+  it = await startRelease()
+  await approved()
+  const ben = it.team.config.people.ben as { roles: readonly string[] }
+  ben.roles = ['developer']
+
+  expect(await it.promote()).toEqual({
+    outcome: 'failed',
+    reason: 'the approval no longer holds: ben may not approve any more',
+  })
+  expect(await tip()).toBe(it.released)
+})
+
+test('other bytes than those that were approved are not released', async () => {
+  it = await startRelease()
+  await approved()
+  await it.team.store.events.append(it.run, 'built', [
+    { type: 'deliverable.built.v1', name: 'web', digest: `sha256:${'2'.repeat(64)}`, reference: 'web' },
+  ])
+
+  expect(await it.promote()).toMatchObject({ outcome: 'failed', reason: expect.stringContaining('other deliverables') })
+  expect(await tip()).toBe(it.released)
+})
+
+test('what was moved before a kill is released, also if nobody may approve any more', async () => {
+  it = await startRelease()
+  await approved()
+  await it.team.forge.fastForward('production', it.commit)
+  const ben = it.team.config.people.ben as { roles: readonly string[] }
+  ben.roles = ['developer']
+
+  expect(await it.promote()).toEqual({ outcome: 'succeeded' })
+  expect((await it.team.store.events.of(it.run)).map(({ event }) => event.type)).toContain('branch.promoted.v1')
+})
+
+test('an open gate, and a run that has ended, move nothing', async () => {
+  it = await startRelease()
+
+  expect(await it.promote()).toMatchObject({ outcome: 'failed', reason: 'the gate is open, not approved' })
+  await approved()
+  await it.runEnds('canceled')
+  expect(await it.promote()).toMatchObject({ outcome: 'errored', reason: expect.stringContaining('has ended already') })
+
+  expect(await tip()).toBe(it.released)
+})
+
+test('one promotion at a time moves a branch; whoever held it and was killed is waited for only so long', async () => {
+  it = await startRelease()
+  await approved()
+  await it.team.store.promotions.hold(REPO, 'production', 'acme/web#9', 60_000)
+
+  await expect(it.promote()).rejects.toThrow('acme/web#9 is moving production')
+  expect(await tip()).toBe(it.released)
+  it.team.pass(60_001)
+
+  expect(await it.promote()).toEqual({ outcome: 'succeeded' })
+  expect(await it.team.store.promotions.hold(REPO, 'production', 'acme/web#9', 1)).toBeUndefined()
+})
+
+test('a production branch that has gone another way is left where it is', async () => {
+  it = await startRelease()
+  await approved()
+  const other = await it.team.hub.push('production', it.released)
+
+  expect(await it.promote()).toMatchObject({ outcome: 'failed', reason: expect.stringContaining('not a fast forward') })
+  expect(await tip()).toBe(other)
+})
+
+test('a branch that asks for the status of the sign-off is moved when that has come to GitHub', async () => {
+  it = await startRelease()
+  it.team.world.protect(REPO, 'production', { checks: ['penstock/signoff'], onlyBy: ['penstock[bot]'] })
+  await approved()
+
+  const promotion = it.promote()
+  await new Promise((resolve) => setTimeout(resolve, 1_000))
+  expect(await tip()).toBe(it.released)
+  const status = { commit: it.commit, context: 'penstock/signoff', state: 'success', description: 'approved' } as const
+  await it.team.forge.statuses?.set(status)
+
+  expect(await promotion).toEqual({ outcome: 'succeeded' })
+  expect(await tip()).toBe(it.commit)
+})
+
+test('author and pushers of all that is new since the last release are excluded, as GitHub has authenticated them', async () => {
+  it = await startRelease()
+  const { world, hub, store } = it.team
+  const work = await world.push(REPO, 'feature', {
+    ...{ by: 'ben', message: 'Work', files: { 'b.txt': 'b' }, parent: it.commit },
+  })
+  // The commit is another's: only GitHub knows who moved the branch to it.
+  world.addToken('cyd', 'ghp_of_cyd', ['repo'])
+  await hub.forge({ kind: 'token', token: 'ghp_of_cyd' }).fastForward('master', work)
+  const last = await world.push(REPO, 'master', { by: 'ada', message: 'Last', files: { 'c.txt': 'c' } })
+  await it.team.settle()
+  const run = (await it.team.runs()).find(({ change }) => change.commit === last)
+
+  expect((await it.gate()).rules.excluded).toEqual(['ada'])
+  expect(await it.excludedFor(run?.id ?? '')).toEqual(['ada', 'ben', 'cyd'])
+  expect(await store.gates.waiting()).toHaveLength(2)
+})
