@@ -61,6 +61,8 @@ people:
   ada: { roles: [developer], github: ada, email: ada@example.org }
   ben: { roles: [approver], github: ben }
   olga: { roles: [admin] }
+  mia: { roles: [admin], github: mallory }
+  cleo: { roles: [developer] }
 repositories:
   ${REPO}:
     forge: { github: { api: "${hub.github.url}", app: { id: "${id}", private_key: { env: PRIVATE_KEY } } } }
