@@ -281,7 +281,7 @@ describe('what ends a wish', () => {
     await team.hub.push('master')
     await say(number, 'ada')
 
-    expect(last(number)).toContain('1 commit behind master: rebase, then `/merge` asks again')
+    expect(last(number)).toContain('1 commit behind master: rebase, then `/merge` again')
   })
 
   test('another merge: of two at once one wins, and the other is told why', async () => {
