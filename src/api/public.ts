@@ -4,6 +4,7 @@ import { forgeRoutes } from './forge.ts'
 import { gateRoutes } from './gates.ts'
 import { inventoryRoutes } from './inventory.ts'
 import { logRoutes } from './log.ts'
+import { mergeRoutes } from './merges.ts'
 import type { Route } from './route.ts'
 import { runRoutes } from './runs.ts'
 
@@ -16,5 +17,6 @@ export function publicRoutes(deps: ApiDeps): readonly Route[] {
     ...gateRoutes(deps),
     ...inventoryRoutes(deps),
     ...forgeRoutes(deps),
+    ...mergeRoutes(deps),
   ]
 }

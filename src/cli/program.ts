@@ -14,6 +14,7 @@ import {
 } from './commands/inventory.ts'
 import { lintCommand } from './commands/lint.ts'
 import { planCommand } from './commands/plan.ts'
+import { pullCommand } from './commands/pull.ts'
 import { runCommand } from './commands/run.ts'
 import { schemaCommand } from './commands/schema.ts'
 import type { Terminal } from './commands/spec-file.ts'
@@ -42,6 +43,7 @@ export async function runCli(args: readonly string[], surroundings: Surroundings
     planCommand(terminal),
     schemaCommand(terminal),
     runCommand(context),
+    pullCommand(context),
     voteCommand(context, 'approve'),
     voteCommand(context, 'reject'),
     voteTokenCommand(context),

@@ -128,7 +128,7 @@ function isOneOf(login: string, others: readonly (string | undefined)[]): boolea
 }
 
 export function again({ channel }: Pick<Wish, 'channel'>): string {
-  return channel === 'label' ? 'take the label away and put it there again, or say `/merge`' : '`/merge` asks again'
+  return channel === 'label' ? 'take the label away and put it there again, or `/merge`' : '`/merge` again'
 }
 
 export function short(commit: string): string {

@@ -10,6 +10,7 @@ import { runCli } from '../../src/cli/program.ts'
 import { visible, visibleLog } from '../../src/cli/text.ts'
 import { type Admitted, admit } from '../../src/core/admission.ts'
 import { PLAIN_FORGE, PLAIN_SECRET, PLAN, type Running, startServer } from '../api/server.ts'
+import { startHub } from '../forge/github.ts'
 import { COMMIT } from '../forge/payloads.ts'
 
 let server: Running
@@ -319,6 +320,41 @@ describe('the command line', () => {
       ['queued', 'repository'],
       ['waiting', 'none'],
     ])
+  })
+
+  test('asks for a merge at the head that is there now, with the person on record', async () => {
+    const hub = await startHub()
+    try {
+      server.forges.set('acme/web', hub.forge())
+      const first = await hub.push('master')
+      const commit = await hub.push('page', first)
+      await hub.github.world.openPull('acme/web', { by: 'ada', head: 'page', base: 'master', title: 'A page' })
+
+      const asked = await cli('ops', ['pull', 'merge', 'acme/web', '#1'])
+      const again = await cli('dev', ['pull', 'merge', 'acme/web', '1', '--commit', commit])
+      const listed = await cli('eve', ['pull', 'list', '--json'])
+      expect(asked).toMatchObject({ code: 0, out: expect.stringContaining('as soon as the rules hold') })
+      expect(again).toMatchObject({ code: 0, out: expect.stringContaining('waiting already') })
+      expect(JSON.parse(listed.out).merges).toMatchObject([
+        { by: 'dev', state: 'joined' },
+        { by: 'ops', state: 'waiting', channel: 'cli', pullRequest: 1, commit },
+      ])
+      expect((await cli('eve', ['pull', 'list'])).out).toContain('waiting')
+      expect((await server.store.notices.pending())[0]?.notice).toEqual({ kind: 'pull_request', number: 1 })
+
+      expect(await cli('eve', ['pull', 'merge', 'acme/web', '1'])).toMatchObject({ code: 4 })
+      expect(await cli('ops', ['pull', 'merge', 'acme/web', '1', '--commit', first])).toMatchObject({
+        code: 2,
+        err: `you looked at ${first}; the head is ${commit}\n`,
+      })
+      expect((await cli('ops', ['pull', 'merge', 'acme/web', '9'])).code).toBe(2)
+      expect((await cli('ops', ['pull', 'merge', 'acme/plain', '1'])).err).toContain('no pull requests')
+      expect((await cli('ops', ['pull', 'merge', 'acme/none', '1'])).err).toContain('unknown; known: acme/web')
+      hub.github.world.closePull('acme/web', 1, 'ada')
+      expect((await cli('ops', ['pull', 'merge', 'acme/web', '1'])).err).toContain('is closed')
+    } finally {
+      await hub.github.stop()
+    }
   })
 
   test('makes, lists and revokes tokens', async () => {

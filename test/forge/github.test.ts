@@ -409,3 +409,18 @@ describe('a server that speaks GitHub’s API but offers less', () => {
     expect(hub.logged).toEqual([])
   })
 })
+
+test('a list that grows past a full page is read to its end, though its first page is as it was', async () => {
+  const hub = await startHub({ maxPage: 10 })
+  const first = await hub.push('master')
+  await hub.push('page', first)
+  const { number } = await hub.github.world.openPull(REPO, { by: 'ada', head: 'page', base: 'master', title: 'A page' })
+  const forge = hub.forge()
+  const labels = async () => (await forge.pullRequests?.labeled?.(number, 'ship'))?.by
+  for (let label = 1; label <= 10; label++) hub.github.world.label(REPO, number, `label ${label}`, 'ada')
+  const before = await labels()
+  hub.github.world.label(REPO, number, 'ship', 'ada')
+
+  expect([before, await labels()]).toEqual([undefined, 'ada'])
+  await hub.github.stop()
+})

@@ -99,6 +99,21 @@ describe('what is asked for', () => {
     expect(await tip()).toBe(commit)
   })
 
+  test.each([
+    ['ben', 'who may write at the forge', true],
+    ['olga', 'who has no account there and is an operator', true],
+    ['cleo', 'who has no account there and is none', false],
+    ['mia', 'who may only read there', false],
+  ])('by the API, of %s, %s', async (by, _who, happens) => {
+    const { commit, number } = await pull('page')
+    review(number)
+    const asked = { key: `api/${by}/1`, repo: REPO, pullRequest: number, commit, by, channel: 'api' }
+    await team.store.merges.ask(asked, { wake: true })
+    await team.settle()
+
+    expect(await tip()).toBe(happens ? commit : first)
+  })
+
   test('twice is once', async () => {
     const { number } = await pull('page')
     await say(number, 'ada')
@@ -266,7 +281,7 @@ describe('what ends a wish', () => {
     await team.hub.push('master')
     await say(number, 'ada')
 
-    expect(last(number)).toContain('1 commit behind master: rebase, then `/merge` asks again')
+    expect(last(number)).toContain('1 commit behind master: rebase, then `/merge` again')
   })
 
   test('another merge: of two at once one wins, and the other is told why', async () => {

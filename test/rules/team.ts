@@ -82,6 +82,8 @@ people:
   ada: { roles: [developer], github: ada, email: ada@example.org }
   ben: { roles: [approver], github: ben }
   olga: { roles: [admin] }
+  mia: { roles: [admin], github: mallory }
+  cleo: { roles: [developer] }
 ${options.people ?? ''}
 repositories:
   ${REPO}:

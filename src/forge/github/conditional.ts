@@ -19,7 +19,7 @@ export function answerFromBefore(octokit: Octokit): void {
       const response = await request(options)
       const { etag } = response.headers
       kept.delete(url)
-      if (etag !== undefined) kept.set(url, { etag, response: copyOf(response) })
+      if (etag !== undefined && !mayGrow(response)) kept.set(url, { etag, response: copyOf(response) })
       const oldest = kept.keys().next().value
       if (kept.size > MAX_KEPT && oldest !== undefined) kept.delete(oldest)
       return response
@@ -33,4 +33,14 @@ export function answerFromBefore(octokit: Octokit): void {
 /** Whoever gets a page of a list takes out of it what is no item: that must not be taken out of what is kept. */
 function copyOf<T extends { readonly data: unknown }>(response: T): T {
   return { ...response, data: structuredClone(response.data) }
+}
+
+/**
+ * A full page stays as it is when another comes after it: "not modified" would hide that one. Servers fill theirs with 30,
+ * 50 or 100.
+ */
+function mayGrow({ data, headers }: { readonly data: unknown; readonly headers: { readonly link?: string } }): boolean {
+  if (headers.link?.includes('rel="next"')) return false
+  const lists: unknown[] = Array.isArray(data) ? [data] : Object.values(data ?? {})
+  return lists.some((one) => Array.isArray(one) && one.length > 0 && one.length % 10 === 0)
 }
