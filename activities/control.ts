@@ -27,7 +27,7 @@ import type { Forge } from '../src/forge/types.ts'
 import { type Mirrors, NoSuchCommit, NotAFile } from '../src/git/mirrors.ts'
 import { compilePlan } from '../src/plan/compile.ts'
 import { type Diagnostic, formatDiagnostic } from '../src/spec/diagnostic.ts'
-import { parseSpec, specDigest } from '../src/spec/parse.ts'
+import { parseSpec, SPEC_FILE, specDigest } from '../src/spec/parse.ts'
 import type { AcquireResult, GateRow, RunDetail, Store } from '../src/store/types.ts'
 
 export interface ControlDeps {
@@ -42,7 +42,6 @@ export interface ControlDeps {
 }
 
 const JOB_SLOT: PoolRequest = { pool: JOB_SLOTS, count: 1, labels: [] }
-export const SPEC_FILE = '.penstock.yml'
 /** Leases here end with their holder, not with time: this only bounds what a lost database row could block. */
 const LEASE_MS = 365 * 86_400_000
 /** How long the first, quick look waits for Swarm to choose a node; it usually takes 50 ms. */
@@ -52,6 +51,8 @@ const LONGEST_PLACEMENT_POLL_MS = 200
 const DIAGNOSTICS_SHOWN = 20
 /** A forge may tell of a commit before it can be fetched. With the pauses between the tries this is about 15 s. */
 const COMMIT_TRIES = 6
+/** Between looks at the dependents that hold a promotion up. */
+const DEPENDENTS_LOOK = '5 s'
 
 /** The activities of the control queue: they decide by core, and act through store, cluster, git. */
 export function createControlActivities(deps: ControlDeps): ControlActivities {
@@ -536,6 +537,40 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     return gateAnswer(run, gate)
   }
 
+  /**
+   * Why the repositories that the operator named as blocking keep this candidate from production; undefined: they do not.
+   * While one is not through, the promotion is tried again: nothing is held meanwhile.
+   */
+  async function heldByDependents(
+    detail: RunDetail,
+    { dependents, name }: RepositoryConfig,
+  ): Promise<string | undefined> {
+    if (dependents.blocking.length === 0) return undefined
+    const events = await store.events.of(detail.id)
+    const started = events.flatMap(({ event }) => (event.type === 'dependents.started.v1' ? event.dependents : []))
+    const isKnown = events.some(({ event }) => event.type === 'dependents.started.v1')
+    for (const repo of dependents.blocking) {
+      const dependent = started.find((one) => one.repo === repo)
+      if (isKnown && dependent === undefined)
+        return `${repo} must pass before production, but what it has released does not follow ${name} (\`on: upstream\`)`
+      if (dependent?.refused !== undefined) return `${repo} must pass before production: ${dependent.refused}`
+      const run = dependent?.run === undefined ? undefined : await store.runs.get(repo, dependent.run)
+      if (run === undefined || !isOutcome(run.status)) {
+        const sentence =
+          run === undefined ? `${repo} has not been started yet` : `run ${run.number} of ${repo} is ${run.status}`
+        await store.runs.setStatus(detail.id, 'waiting', {
+          ...(detail.stage === undefined ? {} : { stage: detail.stage }),
+          waiting: { kind: 'dependents', sentence },
+        })
+        throw ApplicationFailure.create({ message: sentence, type: 'waits', nextRetryDelay: DEPENDENTS_LOOK })
+      }
+      if (run.status !== 'succeeded')
+        return `run ${run.number} of ${repo} ${run.status}${run.reason ? `: ${run.reason}` : ''}; retry it, then this one`
+    }
+    await store.runs.setStatus(detail.id, 'running', detail.stage === undefined ? {} : { stage: detail.stage })
+    return undefined
+  }
+
   async function promote({ run, gate, branch }: Parameters<ControlActivities['promote']>[0]) {
     const detail = await runOf(run)
     const repository = repositoryOf(detail.repo)
@@ -548,6 +583,8 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     if (row?.state !== 'approved' || row.subject.commit !== commit) {
       return { outcome: 'failed', reason: 'the gate is no longer approved for this commit' } as const
     }
+    const held = await heldByDependents(detail, repository)
+    if (held) return { outcome: 'failed', reason: held } as const
     const admitted = admit('promotion', { origin: 'branch', specChanged: false, approved: false })
     if (admitted.kind === 'refused') return { outcome: 'failed', reason: admitted.sentence } as const
     const moved = await beating(() => deps.forges(repository).fastForward(branch, commit))

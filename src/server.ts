@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import type { Express } from 'express'
 import { announceReady, createLog, databaseUrl, onShutdown } from '../worker/process.ts'
 import { createApp, createHttpServer } from './api/app.ts'
+import { writeFirstToken } from './api/first-token.ts'
 import { createArtifactStore } from './artifacts/store.ts'
 import { ConfigInvalid, loadConfig } from './config/load.ts'
 import { branchName } from './core/change.ts'
@@ -23,6 +24,7 @@ async function main(): Promise<void> {
   const config = await loadConfig({ file: process.env.PENSTOCK_CONFIG ?? 'penstock.config.yml', env: process.env })
   const signal = onShutdown(log)
   const store = await openStore({ url: databaseUrl(config), clock: Date.now, log })
+  await writeFirstToken({ config, store, log })
   const logs = createLogStore({ dir: join(config.dataDir, 'steps'), clock: Date.now })
   const mirrors = createMirrors({ dir: join(config.dataDir, 'mirrors') })
   const forges = createForges({ mirrors, url: config.server.url, log, clock: Date.now })

@@ -110,7 +110,7 @@ async function main(): Promise<void> {
     notices: store.notices,
     repositories: config.repositories,
     forges,
-    rules: createRules({ config, store, mirrors }),
+    rules: createRules({ config, store, forges, mirrors, clock: Date.now, log }),
     clock: Date.now,
     log,
   })

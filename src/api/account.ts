@@ -86,7 +86,8 @@ export function accountRoutes({ config, store, log }: ApiDeps): readonly Route[]
       method: 'DELETE',
       path: '/api/v1/tokens/:token',
       permission: 'tokens',
-      summary: 'Revokes a token, by its id. Streams that it opened end within 5 s.',
+      summary:
+        'Revokes a token, by its id. Streams that it opened end within 5 s; vote tokens of its person end with it.',
       async handle({ params, by }) {
         const id = params.token ?? ''
         if (!(await store.people.revokeToken(id))) throw notFound()

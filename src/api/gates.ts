@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { approversOf } from '../config/people.ts'
 import { type Answer, judgeVote } from '../core/approval.ts'
+import { isOutcome } from '../core/outcome.ts'
 import type { GateRow, RunDetail } from '../store/types.ts'
 import type { ApiDeps } from './deps.ts'
 import { findRun } from './find.ts'
@@ -96,6 +97,9 @@ export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] 
 
   /** The same question that is asked again when the vote arrives; the right to approve is the one of this moment. */
   function judge(run: RunDetail, gate: GateRow, answer: Answer, by: string) {
+    // Nobody is left to take it, and a vote that is told nobody must not pass for one that was given.
+    if (isOutcome(run.status))
+      return { counts: false, why: `run ${run.number} has ended: ${run.status}; retry it first` } as const
     const now = approversOf(config, run.repo, gate.environment)
     return judgeVote({
       state: gate.state,
@@ -132,8 +136,9 @@ export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] 
         ? refusal(judged.why, gate, by)
         : new ProblemError(problem(409, stale, { subject: gate.subject }))
     }
-    // The same vote sent twice is one signal; a later one, after an answer to it was recorded, is another.
-    const key = `vote/${gate.id}/${by}/${answer}/${gate.votes.filter((one) => one.by === by).length}`
+    // The same vote sent twice is one signal; a later one, after an answer to it was recorded, is another. So is one in
+    // another try: what was told to a try that was just ending was lost with it.
+    const key = `vote/${gate.id}/${run.try}/${by}/${answer}/${gate.votes.filter((one) => one.by === by).length}`
     const token = await store.gates.mintToken(run.id, gate.name, by, channel, OUTBOX_TOKEN_MS)
     const argument = { who: by, channel, token, key, ...(comment === undefined ? {} : { comment }) }
     await store.outbox.put(key, { kind: 'signal', workflowId: run.id, signal: answer, args: [argument] })

@@ -62,6 +62,28 @@ export function inventoryRoutes({ config, store, clock }: ApiDeps): readonly Rou
     },
     {
       method: 'GET',
+      path: '/api/v1/deliveries',
+      permission: 'read',
+      summary: 'What forges have told, or was found there, newest first, and what became of it.',
+      query: {
+        repo: 'only this repository',
+        before: 'only what came before this time, in milliseconds since 1970',
+        limit: 'from 1 to 1000; 100 unless said',
+      },
+      async handle({ query }) {
+        const repo = query.get('repo')
+        const before = numberIn(query, 'before', { ...FROM_START, otherwise: Number.MAX_SAFE_INTEGER })
+        return json({
+          deliveries: await store.deliveries.list({
+            limit: numberIn(query, 'limit', LIMIT),
+            before,
+            ...(repo === null ? {} : { repo }),
+          }),
+        })
+      },
+    },
+    {
+      method: 'GET',
       path: '/api/v1/events',
       permission: 'read',
       summary: 'The events of all runs in order; `position` of the last is the cursor for the next request.',

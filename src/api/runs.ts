@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
 import type { RepositoryConfig } from '../config/types.ts'
 import { type Access, admit, factsOfRun } from '../core/admission.ts'
-import { isFullCommit } from '../core/change.ts'
+import { branchRole, isFullCommit } from '../core/change.ts'
 import { OUTCOMES } from '../core/outcome.ts'
 import { toVisibleLines } from '../core/report/text.ts'
 import type { EventRow, RunRow, RunStatus } from '../store/types.ts'
@@ -271,6 +271,14 @@ export function runRoutes(deps: ApiDeps): readonly Route[] {
       async handle({ params, body, by }) {
         const run = await findRun(store, params)
         const { reason } = body as z.infer<typeof Because>
+        const branches = config.repositories[run.repo]?.branches
+        const isRelease = branches !== undefined && branchRole(run.change.ref, branches) === 'production'
+        if (!isRelease || run.change.pullRequest !== undefined)
+          throw new ProblemError(
+            problem(409, `run ${run.number} is no push to the production branch: nothing stops it`),
+          )
+        if (run.status === 'succeeded')
+          throw new ProblemError(problem(409, `run ${run.number} succeeded: there is nothing to let pass`))
         await store.runs.recordOverride(run.id, by, reason)
         return json({ run: run.number, id: run.id }, 202)
       },

@@ -18,11 +18,22 @@ export class NoServer extends Error {
   override readonly name = 'NoServer'
 }
 
+/** An answer broke off, or nothing came of it for so long that it was given up: what is missing can be asked for again. */
+export class ConnectionLost extends Error {
+  override readonly name = 'ConnectionLost'
+  /** Nothing was wrong: the other side had nothing to say for some minutes. */
+  readonly silence: boolean
+  constructor(url: string, cause: unknown) {
+    super(`the connection to ${url} was lost`, { cause })
+    this.silence = codeOf(cause) === 'UND_ERR_BODY_TIMEOUT'
+  }
+}
+
 export interface ApiClient {
   get<T>(path: string): Promise<T>
   post<T>(path: string, body?: unknown): Promise<T>
   remove(path: string): Promise<void>
-  /** A body as it comes. */
+  /** A body as it comes. @throws ConnectionLost when it breaks off */
   stream(path: string, headers?: Readonly<Record<string, string>>): AsyncIterable<Uint8Array>
 }
 
@@ -80,21 +91,43 @@ export function createApiClient({ url, token }: { readonly url: string; readonly
     throw new ApiError(response.status, detail || `the server answered ${response.status}`, problem)
   }
 
+  async function json(response: Response): Promise<unknown> {
+    let text: string
+    try {
+      text = await response.text()
+    } catch (cause) {
+      throw new ConnectionLost(url, cause)
+    }
+    const value = parse(text)
+    if (value === undefined) throw new NoServer(`what answers at ${url} is no Penstock server: it sent no JSON`)
+    return value
+  }
+
   return {
     async get<T>(where: string) {
-      return (await (await ask('GET', where)).json()) as T
+      return (await json(await ask('GET', where))) as T
     },
     async post<T>(where: string, body: unknown = {}) {
-      return (await (await ask('POST', where, body)).json()) as T
+      return (await json(await ask('POST', where, body))) as T
     },
     async remove(where) {
       await ask('DELETE', where)
     },
     async *stream(where, headers) {
       const response = await ask('GET', where, undefined, headers)
-      if (response.body) yield* response.body
+      try {
+        if (response.body) yield* response.body
+      } catch (cause) {
+        throw new ConnectionLost(url, cause)
+      }
     },
   }
+}
+
+/** What undici says under the error of `fetch`. */
+function codeOf(err: unknown): unknown {
+  const cause = err instanceof Error ? err.cause : undefined
+  return typeof cause === 'object' && cause !== null && 'code' in cause ? cause.code : undefined
 }
 
 function parse(text: string): unknown {

@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander'
-import { ApiError, NoServer, type Variables } from './client.ts'
+import { ApiError, type Variables } from './client.ts'
+import { deliveryCommand } from './commands/delivery.ts'
 import { forgeCommand } from './commands/forge.ts'
 import { voteCommand, voteTokenCommand } from './commands/gate.ts'
 import { hookCommand } from './commands/hook.ts'
@@ -31,7 +32,7 @@ export interface Surroundings {
   readonly now: () => number
 }
 
-/** The whole command line: messages to `err`, data to `out`, the verdict to `exit`. Never throws for what a user did. */
+/** The whole command line: messages to `err`, data to `out`, the verdict to `exit`. Never throws. */
 export async function runCli(args: readonly string[], surroundings: Surroundings): Promise<void> {
   const { terminal } = surroundings
   const context = createContext(surroundings)
@@ -46,6 +47,7 @@ export async function runCli(args: readonly string[], surroundings: Surroundings
     voteTokenCommand(context),
     poolCommand(context),
     deployCommand(context),
+    deliveryCommand(context),
     eventsCommand(context),
     auditCommand(context),
     hookCommand(context),
@@ -63,10 +65,12 @@ export async function runCli(args: readonly string[], surroundings: Surroundings
     } else if (err instanceof ApiError) {
       terminal.err(`${visible(err.message)}\n`)
       terminal.exit(err.status === 401 || err.status === 403 ? EXIT_AUTHENTICATION : EXIT_ERROR)
-    } else if (err instanceof NoServer) {
-      terminal.err(`${visible(err.message)}\n`)
+    } else {
+      // No server, a file that cannot be read, or a mistake of ours: rising out of here it would end the process
+      // with 1, which says that a run failed.
+      terminal.err(`${visible(err instanceof Error ? err.message : String(err))}\n`)
       terminal.exit(EXIT_ERROR)
-    } else throw err
+    }
   }
 }
 

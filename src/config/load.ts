@@ -154,6 +154,22 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
       webhookSecrets,
       secrets,
       environments,
+      dependents: {
+        blocking: one.dependents.blocking,
+        most: one.dependents.most,
+        timeoutMs: durationMs(one.dependents.timeout),
+      },
+    }
+    if (one.dependents.most < one.dependents.blocking.length) {
+      const many = `${one.dependents.blocking.length} repositories block, but a candidate may start only ${one.dependents.most} runs`
+      wrong([...where, 'dependents', 'most'], `${where.join('.')}.dependents.most: ${many}`)
+    }
+    for (const [index, other] of one.dependents.blocking.entries()) {
+      const known = other !== name && Object.hasOwn(raw.repositories, other)
+      const others = Object.keys(raw.repositories).filter((each) => each !== name)
+      const which = `another repository of this file; they are: ${others.join(', ') || 'none'}`
+      if (!known)
+        wrong([...where, 'dependents', 'blocking', index], `${where.join('.')}.dependents.blocking: must name ${which}`)
     }
   }
 

@@ -120,6 +120,20 @@ const Repository = z.strictObject({
     .describe('What jobs may ask for by name; at least 8 bytes each, because shorter ones cannot be masked safely.')
     .default({}),
   environments: z.record(name, Environment).describe('Where one deploys to.').default({}),
+  dependents: z
+    .strictObject({
+      blocking: z
+        .array(z.string().min(1))
+        .max(100)
+        .describe(
+          'Repositories whose tests against a candidate must pass before it goes to production. Others are advisory.',
+        )
+        .default([]),
+      most: z.int().min(0).max(1000).describe('Of the runs that one candidate may start; 10 unless said.').default(10),
+      timeout: duration.describe('A run that takes longer is canceled; `1h` unless said.').default('1h'),
+    })
+    .describe('Repositories whose spec says that they follow this one: what they may cost, and which of them block.')
+    .prefault({}),
 })
 
 const Person = z.strictObject({

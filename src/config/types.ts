@@ -55,6 +55,15 @@ export interface RepositoryConfig {
   readonly webhookSecrets: readonly Secret[]
   readonly secrets: Readonly<Record<string, Secret>>
   readonly environments: Readonly<Record<string, EnvironmentConfig>>
+  readonly dependents: DependentsConfig
+}
+
+/** What repositories that follow this one may cost, and which of them hold up its production. */
+export interface DependentsConfig {
+  readonly blocking: readonly string[]
+  /** Runs that one candidate may start. */
+  readonly most: number
+  readonly timeoutMs: number
 }
 
 export interface EnvironmentConfig {

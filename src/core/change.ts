@@ -13,10 +13,23 @@ export interface Change {
   readonly pusher?: string
   /** For a pull request: its number and the branch it wants to go to. */
   readonly pullRequest?: { readonly number: number; readonly base: string }
+  /** For a run that tests this commit against another repository's candidate. */
+  readonly upstream?: Upstream
+}
+
+/** The candidate that a dependent repository is tested against. */
+export interface Upstream {
+  readonly repo: string
+  /** The candidate's run: `acme/api#42`. */
+  readonly run: string
+  readonly commit: string
+  /** Where the candidate answers, if it was deployed. */
+  readonly url?: string
+  readonly deliverables: readonly { readonly name: string; readonly reference: string }[]
 }
 
 /** The forge-neutral reason for a run. */
-export type TriggerKind = 'push' | 'pull_request' | 'manual' | 'promotion'
+export type TriggerKind = 'push' | 'pull_request' | 'manual' | 'promotion' | 'upstream'
 
 export interface Trigger {
   readonly kind: TriggerKind
@@ -39,6 +52,17 @@ export function branchRole(ref: string, names: BranchNames): BranchRole {
   if (ref === `refs/heads/${names.candidate}`) return 'candidate'
   if (ref === `refs/heads/${names.production}`) return 'production'
   return 'feature'
+}
+
+const UPSTREAM = 'refs/penstock/upstream/'
+
+/** No branch of the dependent: what its released tip is tested against says nothing about any branch of its own. */
+export function upstreamRef(run: string): string {
+  return `${UPSTREAM}${run.replace('#', '/')}`
+}
+
+export function isUpstreamRef(ref: string): boolean {
+  return ref.startsWith(UPSTREAM)
 }
 
 export function branchName(ref: string): string {

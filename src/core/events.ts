@@ -99,6 +99,11 @@ export type RunEvent =
       readonly why?: string
     }
   | { readonly type: 'gate.decided.v1'; readonly gate: string; readonly verdict: 'approved' | 'rejected' | 'expired' }
+  /** What follows this candidate's branch: a run each, or why there is none. Once a run. */
+  | {
+      readonly type: 'dependents.started.v1'
+      readonly dependents: readonly { readonly repo: string; readonly run?: number; readonly refused?: string }[]
+    }
   | { readonly type: 'branch.promoted.v1'; readonly branch: string; readonly commit: string }
 
 /** One error of a spec, without the lines it quotes. */
@@ -115,6 +120,6 @@ export interface SpecDiagnostic {
 
 /** Why something waits: a kind for programs and a sentence for people. */
 export interface Waiting {
-  readonly kind: 'node' | 'pool' | 'environment' | 'approval' | 'worker' | 'admission'
+  readonly kind: 'node' | 'pool' | 'environment' | 'approval' | 'worker' | 'dependents' | 'admission'
   readonly sentence: string
 }

@@ -105,6 +105,14 @@ export function environmentPool(repo: string, environment: string): string {
   return `env:${repo}/${environment}`
 }
 
+/** Branches that Penstock makes for promotions: nothing that is there starts a run. */
+const PROMOTIONS = 'penstock/promote/'
+
+/** By its short name or its full ref. Every door by which runs are started asks this. */
+export function isPromotionBranch(ref: string): boolean {
+  return ref.replace(/^refs\/heads\//, '').startsWith(PROMOTIONS)
+}
+
 /** Temporal task queues. */
 export const CONTROL_QUEUE = 'penstock'
 export function nodeQueue(nodeId: string): string {

@@ -33,6 +33,12 @@ export function jobEnvironment(input: JobInput): Record<string, string> {
     env.CI_PULL_REQUEST = String(change.pullRequest.number)
     env.CI_BASE_BRANCH = change.pullRequest.base
   }
+  if (change.upstream) {
+    const { repo, run, commit, url, deliverables } = change.upstream
+    Object.assign(env, { CI_UPSTREAM_REPO: repo, CI_UPSTREAM_RUN: run, CI_UPSTREAM_COMMIT: commit })
+    if (url !== undefined) env.CI_UPSTREAM_URL = url
+    for (const { name, reference } of deliverables) env[`CI_UPSTREAM_DELIVERABLE_${variableName(name)}`] = reference
+  }
   for (const [name, url] of Object.entries(context.environmentUrls)) env[`${variableName(name)}_URL`] = url
   if (input.environment) env.CI_ENVIRONMENT = input.environment
   for (const one of input.deliverables) env[`CI_DELIVERABLE_${variableName(one.name)}`] = one.reference

@@ -4,7 +4,7 @@ import type Docker from 'dockerode'
 import { z } from 'zod'
 import { LABELS } from '../core/ids.ts'
 import { connectDocker, isConflict, isNotFound } from '../engine/docker.ts'
-import { workerLabel } from '../engine/swarm/service-spec.ts'
+import { WORKER_ALIVE, workerLabel } from '../engine/swarm/service-spec.ts'
 import { answers, DEFAULT_SOCKET, ownDaemon, stopOrphanedContainerd, swarmState } from './docker.ts'
 import { instanceOf, isDataDir, type Say } from './files.ts'
 import { lockHolder } from './lock.ts'
@@ -62,9 +62,7 @@ export async function takeDown(options: Down): Promise<void> {
     if (daemon === undefined) {
       if (await stopOrphanedContainerd(dataDir, options.runDir)) say('stopped what a killed dockerd had left running')
     } else if (othersUseEngine) {
-      say(
-        `left running: dockerd (process ${daemon.pid}), because there are containers in it that Penstock did not make`,
-      )
+      say(`left running: dockerd (process ${daemon.pid}), because others use it`)
     } else if (await stopProcess(daemon, DAEMON_GRACE_MS)) {
       say(`stopped dockerd (process ${daemon.pid})`)
     }
@@ -81,7 +79,7 @@ export async function takeDown(options: Down): Promise<void> {
   if (failures.length > 0) throw new AggregateError(failures, 'not everything could be removed; run this again')
 }
 
-/** Returns whether containers of others are in the engine. */
+/** Returns whether others use the engine: by containers, or by an installation that is idle just now. */
 async function clearEngine(docker: Docker, instance: string, say: Say): Promise<boolean> {
   const filters = { label: [`${LABELS.instance}=${instance}`] }
   const removed = async (what: string, name: string, remove: () => Promise<unknown>) => {
@@ -115,16 +113,29 @@ async function clearEngine(docker: Docker, instance: string, say: Say): Promise<
   }
   const neighbor = await hasNeighbor(docker, instance)
   await removeImages(docker, instance, neighbor, say)
+  const othersWork = manager && (await othersWorkHere(docker, instance))
   if (swarm === 'ours') {
     const others = await docker.listServices()
-    if (others.length > 0) say('the Swarm stays, because there are services in it that Penstock did not make')
+    if (othersWork) say('the Swarm stays, because another installation of Penstock has a worker in it')
+    else if (others.length > 0) say('the Swarm stays, because there are services in it that Penstock did not make')
     else {
       await docker.swarmLeave({ force: true })
       say('left the Swarm')
     }
   }
   if (manager) await forgetWorkers(docker, instance)
-  return (await docker.listContainers({ all: true })).length > 0
+  return othersWork || (await docker.listContainers({ all: true })).length > 0
+}
+
+/** An installation that waits for its next run has nothing in the engine but the label of its worker. */
+async function othersWorkHere(docker: Docker, instance: string): Promise<boolean> {
+  const nodes = z.array(SwarmNode).parse(await docker.listNodes())
+  const prefix = workerLabel('')
+  return nodes.some(({ Spec }) =>
+    Object.entries(Spec.Labels ?? {}).some(
+      ([label, value]) => label.startsWith(prefix) && label !== workerLabel(instance) && value === WORKER_ALIVE,
+    ),
+  )
 }
 
 /** Nodes are labelled while a worker of ours lives on them; a Swarm that stays must not remember us. */

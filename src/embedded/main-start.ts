@@ -37,6 +37,9 @@ async function main(): Promise<number> {
   say(`Penstock: ${embedded.addresses.api}`)
   say(`Temporal: ${embedded.addresses.temporal}`)
   if (embedded.addresses.temporalUi !== undefined) say(`Temporal UI: ${embedded.addresses.temporalUi}`)
+  say(
+    'the command line: node dist/src/cli/main.js, with the token of the first admin from cli.json in the data directory',
+  )
   say('until SIGTERM or Ctrl-C; steps that run then run on, and are followed again after the next start')
   await stopped
   say('stopping')

@@ -4,8 +4,15 @@ import type { Notice } from '../core/notice.ts'
 
 /** What a verified delivery means, in words that no forge has a monopoly on. */
 export type Incoming =
-  | { readonly kind: 'trigger'; readonly trigger: Trigger }
-  | { readonly kind: 'branch_deleted'; readonly repo: string; readonly ref: string }
+  | { readonly kind: 'trigger'; readonly trigger: Trigger; readonly at?: number }
+  | {
+      readonly kind: 'branch_deleted'
+      readonly repo: string
+      readonly ref: string
+      /** Where it was. */
+      readonly before?: string
+      readonly at?: number
+    }
   /** Where the forge can be asked, it is; where it cannot, what the payload itself says has to do. */
   | {
       readonly kind: 'notice'
@@ -62,13 +69,18 @@ export function toPush(
     readonly before: string
     readonly after: string
     readonly title?: string | null | undefined
+    /** When it was pushed, if the forge says so: only to tell which of two pushes came later. */
+    readonly at?: number | undefined
   },
   people: { readonly author?: string | null | undefined; readonly pusher?: string | null | undefined },
 ): Incoming {
   const { ref, before, after } = push
   if (!ref.startsWith('refs/heads/')) return { kind: 'ignored', repo, reason: `${ref} is not a branch` }
-  if (isNoCommit(after)) return { kind: 'branch_deleted', repo, ref }
+  const when = push.at === undefined ? {} : { at: push.at }
+  if (isNoCommit(after))
+    return { kind: 'branch_deleted', repo, ref, ...(isNoCommit(before) ? {} : { before }), ...when }
   return {
+    ...when,
     kind: 'trigger',
     trigger: {
       kind: 'push',

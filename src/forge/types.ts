@@ -15,6 +15,10 @@ export interface Forge {
   fastForward(branch: string, commit: string): Promise<FastForward>
   /** The commit that a branch has now; undefined: no such branch. */
   branchTip(branch: string): Promise<string | undefined>
+  /** Every branch with its commit. */
+  readonly branchHeads?: () => Promise<readonly BranchHead[]>
+  /** The newest move of a branch, and who made it; undefined: the forge does not tell. */
+  readonly lastMove?: (branch: string) => Promise<Move | undefined>
   readonly branches?: Branches
   readonly pullRequests?: PullRequests
   readonly comments?: Comments
@@ -25,6 +29,23 @@ export interface Forge {
   readonly deliveries?: FailedDeliveries
   /** What the repository's settings at the forge need, and how to mend what is missing. */
   readonly check?: () => Promise<readonly Finding[]>
+}
+
+export interface BranchHead {
+  /** Short name. */
+  readonly branch: string
+  readonly commit: string
+}
+
+export interface Move {
+  /** Absent: the branch was made by it. */
+  readonly before?: string
+  /** Absent: the branch was removed by it. */
+  readonly after?: string
+  /** Login; absent: the account is gone. */
+  readonly by?: string
+  /** Milliseconds since 1970. */
+  readonly at: number
 }
 
 export interface Branches {

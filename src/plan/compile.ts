@@ -33,8 +33,10 @@ export function compilePlan(input: CompileInput): Compiled {
   const diagnostics = environmentDiagnostics(spec, environments)
   if (diagnostics.length > 0) return { kind: 'wrong', diagnostics }
   const { trigger, branches } = input
-  const role = trigger.kind === 'pull_request' ? 'feature' : branchRole(trigger.change.ref, branches)
-  const omitted = role === 'feature' ? omittedStages(input) : []
+  const isTestOnly = trigger.kind === 'pull_request' || trigger.kind === 'upstream'
+  const role = isTestOnly ? 'feature' : branchRole(trigger.change.ref, branches)
+  // A run against another repository's candidate leaves nothing to anybody: it is no step on this commit's way.
+  const omitted = role === 'feature' && trigger.kind !== 'upstream' ? omittedStages(input) : []
   return {
     kind: 'ok',
     plan: {

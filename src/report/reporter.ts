@@ -1,4 +1,5 @@
 import type { Logger } from 'pino'
+import { isUpstreamRef } from '../core/change.ts'
 import { environmentPool, type LogKey, parseRunId } from '../core/ids.ts'
 import { isOutcome } from '../core/outcome.ts'
 import { projectRun } from '../core/report/project.ts'
@@ -46,9 +47,11 @@ export function createReporter(deps: ReporterDeps): Reporter {
   const { store, portOf, log } = deps
 
   async function report(run: RunVersion): Promise<void> {
-    const port = portOf(run.repo)
-    const states = port === undefined ? [] : (await project(run)).filter(({ kind }) => port[PORT_OF_KIND[kind]])
-    await store.reports.record(run, states)
+    // What it came to against another repository's candidate is shown over there.
+    const isShown = portOf(run.repo) !== undefined || isUpstreamRef(run.ref)
+    const states = isShown ? await project(run) : []
+    const shown = states.filter(({ kind, repo = run.repo }) => portOf(repo)?.[PORT_OF_KIND[kind]])
+    await store.reports.record(run, shown)
   }
 
   async function project({ repo, number }: RunVersion): Promise<readonly DesiredState[]> {

@@ -32,6 +32,7 @@ export function toSpec(input: SpecInput, tree: Tree): Spec {
     resources: toResources(input.resources, DEFAULT_RESOURCES),
   }
   return {
+    follows: follows(input.on?.upstream),
     test: toStageJobs('test', input.test, defaults),
     deliver: Object.entries(input.deliver ?? {}).map(([name, one]): DeliverSpec => {
       if (!('docker' in one)) return { kind: 'package', name, files: one.package, job: toJob(name, one, defaults) }
@@ -55,6 +56,14 @@ export function toSpec(input: SpecInput, tree: Tree): Spec {
       }),
     ),
   }
+}
+
+function follows(upstream: NonNullable<SpecInput['on']>['upstream'] | undefined): Spec['follows'] {
+  if (upstream === undefined) return []
+  return (Array.isArray(upstream) ? upstream : [upstream]).map(({ repo, branch }) => ({
+    repo,
+    ...(branch === undefined ? {} : { branch }),
+  }))
 }
 
 interface Defaults {

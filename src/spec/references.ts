@@ -28,6 +28,14 @@ export function referenceDiagnostics(tree: Tree): Diagnostic[] {
     })
   }
 
+  if (allKnown && file.on !== undefined && file.test === undefined) {
+    atKey(['on'], {
+      code: 'follows-without-tests',
+      message: 'a candidate of the upstream would start nothing: it runs the stage test, and there is none',
+      suggestion: 'add test, or remove on',
+    })
+  }
+
   for (const { path, job } of allJobs(file)) {
     checkImages(file, path, job, atKey)
     checkSecrets(file, path, job, atValue, atKey)

@@ -22,6 +22,8 @@ const CONSTRAINT =
 const LABEL = /^[A-Za-z0-9][A-Za-z0-9._-]{0,62}(?:=[A-Za-z0-9][A-Za-z0-9._:-]{0,62})?$/
 const PATH = /^[A-Za-z0-9._/@+-][A-Za-z0-9._/@+ -]{0,254}$/
 const GLOB = /^[A-Za-z0-9._/@+*?[\]{},-][A-Za-z0-9._/@+*?[\]{}, -]{0,254}$/
+const FOLLOWED = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:\/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,3}$/
+const BRANCH = /^(?!-|\/|refs\/)[^\s\p{Cc}~^:?*[\\]{1,200}$/u
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is refused
 const STEP_NAME = /^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]{1,80}$/
 
@@ -40,6 +42,7 @@ export const LIMITS = {
   reports: 20,
   deliverables: 20,
   environments: 10,
+  upstreams: 20,
 } as const
 
 export const MIN_TIMEOUT_SECONDS = 1
@@ -504,6 +507,32 @@ const Deploy = mapOf(
     'How each environment is deployed: the first one without a gate from the candidate branch, the one with a gate from the production branch.',
 })
 
+const UPSTREAM_EXPECTED = 'expected a mapping with repo, such as { repo: acme/api, branch: master }, or a list of them'
+const UpstreamInput = keyed(
+  {
+    repo: text('expected the name of a repository as the operator has it, such as acme/api', FOLLOWED).meta({
+      description: 'A repository of the same Penstock.',
+    }),
+    branch: text('expected the short name of a branch, such as master', BRANCH)
+      .meta({ description: 'Its candidate branch, to say it. Default: whichever its operator has chosen.' })
+      .optional(),
+  },
+  UPSTREAM_EXPECTED,
+).meta({ id: 'Upstream', description: 'A repository whose release candidates this one tests itself against.' })
+
+const On = keyed(
+  {
+    upstream: z.union([UpstreamInput, listOf(UpstreamInput, LIMITS.upstreams, UPSTREAM_EXPECTED)], {
+      error: UPSTREAM_EXPECTED,
+    }),
+  },
+  'expected a mapping with upstream',
+).meta({
+  id: 'On',
+  description:
+    'What starts runs beside pushes and pull requests. `upstream`: each release candidate of that repository starts the `test` stage of the released tip of this one, and its outcome is shown on the commit over there.',
+})
+
 /** The file as it is written. Only its shape: what refers to what is checked in `references.ts`. */
 export const SpecInput = keyed(
   {
@@ -512,6 +541,7 @@ export const SpecInput = keyed(
     timeout: Duration.meta({ description: 'Default limit of each job. Default: `1h`.' }).optional(),
     workdir: Workdir.optional(),
     resources: Resources.meta({ description: 'Defaults of all jobs.' }).optional(),
+    on: On.optional(),
     test: StageInput.meta({ description: 'Automated tests: for every push and pull request.' }).optional(),
     deliver: Deliver.optional(),
     e2e: StageInput.meta({

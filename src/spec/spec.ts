@@ -3,6 +3,8 @@ import type { Place } from './diagnostic.ts'
 
 /** A pipeline in its long form: what `.penstock.yml` says once every short form and default is written out. */
 export interface Spec {
+  /** Candidates of other repositories that this one tests itself against; without a branch: their candidate branch. */
+  readonly follows: readonly { readonly repo: string; readonly branch?: string }[]
   readonly test: readonly JobSpec[]
   readonly deliver: readonly DeliverSpec[]
   readonly e2e: readonly JobSpec[]

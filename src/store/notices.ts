@@ -54,11 +54,13 @@ export function createNotices(database: Database): Notices {
   }
 }
 
-export async function keepNotice({ db, now }: Writing, repo: string, notice: Notice): Promise<void> {
+/** Returns its id. */
+export async function keepNotice({ db, now }: Writing, repo: string, notice: Notice): Promise<number> {
+  const id = await nextId(db, 'notices', 'id')
   await db
     .insertInto('notices')
     .values({
-      id: await nextId(db, 'notices', 'id'),
+      id,
       repo,
       notice: JSON.stringify(notice),
       received_at: now,
@@ -69,6 +71,7 @@ export async function keepNotice({ db, now }: Writing, repo: string, notice: Not
       error: null,
     })
     .execute()
+  return id
 }
 
 function dueNotices(db: Transaction<Schema>, now: number, limit: number) {

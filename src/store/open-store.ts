@@ -13,6 +13,7 @@ import { createPeople } from './people.ts'
 import { createReports } from './reports.ts'
 import { createResults } from './results.ts'
 import { createRuns } from './runs.ts'
+import { createSightings } from './sightings.ts'
 import type { Store } from './types.ts'
 
 export interface StoreOptions {
@@ -43,6 +44,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     results: createResults(database),
     nodes: createNodes(database),
     audit: createAudit(database),
+    sightings: createSightings(database),
     close: () => database.close(),
   }
 }

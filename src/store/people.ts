@@ -47,13 +47,23 @@ export function createPeople(database: Database): People {
 
     revokeToken: (id) =>
       database.write(async ({ db, now }) => {
-        const { numUpdatedRows } = await db
+        const token = await db
           .updateTable('tokens')
           .set({ revoked_at: now })
           .where('id', '=', id)
           .where('revoked_at', 'is', null)
+          .returning('person')
           .executeTakeFirst()
-        return numUpdatedRows > 0n
+        if (token === undefined) return false
+        // Whoever had it may have made vote tokens of it: they end with it, and an honest voter asks for another.
+        await db
+          .updateTable('vote_tokens')
+          .set({ expires_at: now })
+          .where('person', '=', token.person)
+          .where('used_at', 'is', null)
+          .where('expires_at', '>', now)
+          .execute()
+        return true
       }),
 
     tokens: (person) =>

@@ -3,8 +3,9 @@ import type { DesiredState, Rank, Reported } from '../core/report/types.ts'
 import { isOlder } from '../core/report/types.ts'
 import type { Database } from './database.ts'
 import { fromJson } from './database.ts'
+import { OPEN_STATUSES } from './events.ts'
 import type { Schema } from './schema.ts'
-import type { ClaimedState, Reports } from './types.ts'
+import type { BroughtState, ClaimedState, Reports, StateKey } from './types.ts'
 
 type Row = Schema['forge_states']
 type Key = Pick<Row, 'repo' | 'subject' | 'kind' | 'name'>
@@ -23,7 +24,7 @@ export function createReports(database: Database): Reports {
       database.read((db) => {
         const changed = db
           .selectFrom('runs')
-          .select(['id', 'repo', 'number', 'version'])
+          .select(['id', 'repo', 'ref', 'number', 'version'])
           .whereRef('version', '>', 'reported')
           .orderBy('number')
           .limit(limit)
@@ -34,7 +35,7 @@ export function createReports(database: Database): Reports {
       database.write(async ({ db, now }) => {
         for (const state of states) {
           const rank = { weight: state.weight, run: run.number, version: run.version }
-          await desire(db, now, { repo: run.repo, ...keyOf(state) }, rank, state)
+          await desire(db, now, { repo: state.repo ?? run.repo, ...keyOf(state) }, rank, state)
         }
         await db
           .updateTable('runs')
@@ -127,6 +128,78 @@ export function createReports(database: Database): Reports {
           tries: row.tries,
           ...(row.error === null ? {} : { error: row.error }),
         }))
+      }),
+
+    brought: (repo, { endedSince, after, commits }) =>
+      database.read(async (db) => {
+        const brought = db
+          .selectFrom('forge_states as state')
+          .innerJoin('runs', 'runs.number', 'state.run_number')
+          .where('state.repo', '=', repo)
+          .where('kind', 'in', ['status', 'deployment'])
+          .whereRef('sent_revision', '=', 'revision')
+          // What was given up has its error.
+          .where('error', 'is', null)
+          .where('claimed_until', '=', 0)
+          .where((e) => e.or([e('status', 'in', OPEN_STATUSES), e('finished_at', '>=', endedSince)]))
+          // A success for a deployment makes the forge call all earlier ones of the environment inactive.
+          .where(({ not, exists, selectFrom }) =>
+            not(
+              exists(
+                selectFrom('forge_states as later')
+                  .select(sql`1`.as('one'))
+                  .where('state.kind', '=', 'deployment')
+                  .where('later.kind', '=', 'deployment')
+                  .whereRef('later.repo', '=', 'state.repo')
+                  .whereRef('later.name', '=', 'state.name')
+                  .whereRef('later.run_number', '>', 'state.run_number'),
+              ),
+            ),
+          )
+        const subjects = await brought
+          .select('subject')
+          .distinct()
+          .where('subject', '>', after)
+          .orderBy('subject')
+          .limit(commits)
+          .execute()
+        if (subjects.length === 0) return []
+        const named = subjects.map(({ subject }) => subject)
+        const rows = await brought
+          .selectAll('state')
+          .where('subject', 'in', named)
+          .orderBy('subject')
+          .orderBy('kind')
+          .orderBy('name')
+          .execute()
+        return rows.map(toBrought)
+      }),
+
+    sendAgain: ({ key, revision, claim }) =>
+      database.write(async ({ db, now }) => {
+        const row = await find(db, key)
+        const isAsSeen = row?.revision === revision && row.claim === claim
+        if (!isAsSeen || row.sent_revision !== revision || row.claimed_until !== 0) return false
+        await change(db, row, { sent_revision: 0, due_at: now, wanted_at: now })
+        return true
+      }),
+
+    forget: (repo, endedBefore, limit) =>
+      database.write(async ({ db }) => {
+        const old = await db
+          .selectFrom('forge_states')
+          .innerJoin('runs', 'runs.number', 'forge_states.run_number')
+          .select(['forge_states.repo', 'subject', 'kind', 'name'])
+          .where('forge_states.repo', '=', repo)
+          .where('claimed_until', '=', 0)
+          .where('status', 'not in', OPEN_STATUSES)
+          .where('finished_at', '<', endedBefore)
+          // What it has come to has been worked out, and would not come here again.
+          .whereRef('reported', '>=', 'runs.version')
+          .limit(limit)
+          .execute()
+        for (const key of old) await remove(db, key)
+        return old.length
       }),
   }
 }
@@ -234,15 +307,40 @@ async function change(db: Transaction<Schema>, key: Key, values: Partial<Row>): 
     .execute()
 }
 
+async function remove(db: Transaction<Schema>, key: Key): Promise<void> {
+  await db
+    .deleteFrom('forge_states')
+    .where('repo', '=', key.repo)
+    .where('subject', '=', key.subject)
+    .where('kind', '=', key.kind)
+    .where('name', '=', key.name)
+    .execute()
+}
+
 function toState(row: Row): DesiredState {
   const { subject, name, weight } = row
   return { ...fromJson<Reported>(row.content), subject, name, weight }
 }
 
-function toClaimed(row: Row, takenAt: number): ClaimedState {
-  const { repo, subject, kind, name, identity, revision, claim, tries } = row
+function toKey({ repo, subject, kind, name }: Row): StateKey {
+  return { repo, subject, kind: kind as Reported['kind'], name }
+}
+
+function toBrought(row: Row): BroughtState {
   return {
-    key: { repo, subject, kind: kind as Reported['kind'], name },
+    key: toKey(row),
+    reported: fromJson<Reported>(row.content),
+    revision: row.revision,
+    claim: row.claim,
+    run: row.run_number,
+    ...(row.remote === null ? {} : { remote: row.remote }),
+  }
+}
+
+function toClaimed(row: Row, takenAt: number): ClaimedState {
+  const { identity, revision, claim, tries } = row
+  return {
+    key: toKey(row),
     reported: fromJson<Reported>(row.content),
     identity,
     revision,

@@ -11,19 +11,35 @@ export interface Schema {
     outcome: 'run' | 'duplicate' | 'noted' | 'ignored'
     run_number: number | null
     reason: string | null
+    repo: string | null
+    /** Id of the notice that came of it. */
+    notice: number | null
   }
+  /** Repositories that were looked at at their forge, and since when. */
+  sweeps: { repo: string; since: number }
   /** What a delivery meant, so that the same news under another id makes no second run. */
   meanings: {
     repo: string
     meaning: string
     run_number: number
-    /** Of a move of a branch: which one, from where ('-': it was new) and where to; null otherwise. */
+    /** Of a move of a branch: which one, from where ('-': it was new; '?': nobody said) and where to; null otherwise. */
     ref: string | null
     before: string | null
     after: string | null
+    /** When it happened, as the forge has it. */
+    at: number | null
   }
   /** The commit a ref was last seen at; null: deleted. */
-  branches: { repo: string; ref: string; commit_id: string | null; seen_at: number }
+  branches: {
+    repo: string
+    ref: string
+    commit_id: string | null
+    seen_at: number
+    /** When it moved there, as the forge has it. */
+    at: number | null
+    /** 1: seen at the forge, not told by a delivery. */
+    looked: number
+  }
   runs: {
     number: number
     id: string
@@ -598,6 +614,19 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
         .addColumn('secrets', 'text', (c) => c.notNull().defaultTo('repository'))
         .execute()
       for (const column of ['held', 'approval']) await runs().addColumn(column, 'text').execute()
+    },
+  },
+  '008_sweeps': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      await table(db, 'sweeps', { repo: 'text', since: 'bigint' }, ['repo'])
+      for (const name of ['branches', 'meanings']) await db.schema.alterTable(name).addColumn('at', 'bigint').execute()
+      await db.schema
+        .alterTable('branches')
+        .addColumn('looked', 'bigint', (c) => c.notNull().defaultTo(0))
+        .execute()
+      await db.schema.alterTable('deliveries').addColumn('repo', 'text').execute()
+      await db.schema.alterTable('deliveries').addColumn('notice', 'bigint').execute()
+      await index(db, 'deliveries', ['received_at'])
     },
   },
 }

@@ -27,6 +27,7 @@ export interface Store {
   readonly results: Results
   readonly nodes: Nodes
   readonly audit: Audit
+  readonly sightings: Sightings
   close(): Promise<void>
 }
 
@@ -40,6 +41,27 @@ export interface NewDelivery {
   /** sha256 (hex) of the body: the same id with another body is refused. */
   readonly bodyDigest: string
   readonly event: string
+  /** As the operator's file has it; taken from the trigger or notice where there is one. */
+  readonly repo?: string
+  /** When it happened, as the forge has it: of two moves of a branch the later one stands. */
+  readonly at?: number
+  readonly seen?: SeenAtForge
+}
+
+/** Nobody has told of it: somebody who asked the forge has seen it. It counts only while the branch is known as it was then. */
+export interface SeenAtForge {
+  /** Undefined: the branch was not known. */
+  readonly known: KnownBranch | undefined
+  /** The forge says which move it was, and `before` is that of the move; otherwise it is only what was known last. */
+  readonly isMoveKnown: boolean
+}
+
+export interface KnownBranch {
+  readonly ref: string
+  /** Absent: it is gone. */
+  readonly commit?: string
+  /** When we came to know that. */
+  readonly seenAt: number
 }
 
 export type Recorded =
@@ -58,7 +80,9 @@ export interface Deliveries {
   /**
    * Records a delivery and, unless it is a duplicate, makes its run: number, try 1, event `run.queued.v1`, and the
    * outbox entry `start`. A push is a duplicate by meaning if (ref, before, after) is known, unless the branch was
-   * last seen in the state `before` (so delete and push again, or force-push back and again, count as new).
+   * last seen in the state `before` (so delete and push again, or force-push back and again, count as new), and this
+   * one is later by the forge's time, if that is known. A push that comes after a later one makes its run, and leaves
+   * the branch where it is. One that was seen at the forge and the delivery that tells of it afterwards are one.
    * A pull request is one by (number, head commit). The notice, if one comes with it, is kept unless the delivery is a
    * duplicate by id. What `admit` of core said of it is kept with the run; without it the run meets no secret. A run
    * that waits has no `start` before it is admitted.
@@ -66,9 +90,67 @@ export interface Deliveries {
   record(delivery: NewDelivery, trigger: Trigger, admission?: Admitted, notice?: Notice): Promise<Recorded>
   /** Keeps a notice, once a delivery. */
   recordNotice(delivery: NewDelivery, repo: string, notice: Notice): Promise<Recorded>
-  /** The ref is gone; the next push of any commit to it counts as new. */
-  recordBranchDeleted(delivery: NewDelivery, repo: string, ref: string, notice?: Notice): Promise<Recorded>
+  /** The ref is gone from `before`, unless it has moved since; the next push of any commit to it counts as new. */
+  recordBranchDeleted(
+    delivery: NewDelivery,
+    repo: string,
+    ref: string,
+    notice?: Notice,
+    before?: string,
+  ): Promise<Recorded>
   recordIgnored(delivery: NewDelivery, reason: string): Promise<Recorded>
+  /** What came, newest first, and what became of it. */
+  list(query: {
+    readonly limit: number
+    readonly repo?: string
+    /** Only those that came before this time. */
+    readonly before?: number
+  }): Promise<readonly DeliveryRow[]>
+}
+
+export interface DeliveryRow {
+  readonly source: string
+  readonly id: string
+  readonly event: string
+  /** Absent: the payload named none, or it came before this was kept. */
+  readonly repo?: string
+  readonly receivedAt: number
+  readonly outcome: 'run' | 'duplicate' | 'noted' | 'ignored'
+  /** Number of the run that it became, or had become before. */
+  readonly run?: number
+  readonly reason?: string
+  /** What the rules were asked to look at after it. */
+  readonly notice?: {
+    readonly about: Notice
+    readonly tries: number
+    readonly doneAt?: number
+    readonly outcome?: string
+    /** Why it could not be dealt with, the last time. */
+    readonly error?: string
+  }
+}
+
+/** A commit at a ref: `refs/heads/…`, or `refs/pull/12/head`. */
+export interface Sight {
+  readonly ref: string
+  readonly commit: string
+}
+
+/** What is known of the refs of a repository, for whoever compares it with the forge. */
+export interface Sightings {
+  /** Its branches as deliveries and sweeps have them; undefined before the first sight. */
+  of(repo: string): Promise<readonly KnownBranch[] | undefined>
+  /** The first sight: what is there, and was told by nobody, is known from now on and starts nothing. Once a repository. */
+  begin(repo: string, sights: readonly Sight[]): Promise<void>
+  /** Of these heads of pull requests, those that have no run, were not there at the first sight, and are not looked into. */
+  untold(repo: string, pulls: readonly PullHead[]): Promise<readonly PullHead[]>
+  /** The rules have been asked to look at it. */
+  sawPull(repo: string, pull: PullHead): Promise<void>
+}
+
+export interface PullHead {
+  readonly number: number
+  readonly commit: string
 }
 
 export interface NoticeRow {
@@ -493,7 +575,7 @@ export interface Reports {
   /** Runs but these that have changed since they were last recorded here, oldest first, with the version to record. */
   changed(limit: number, without?: readonly string[]): Promise<readonly RunVersion[]>
   /** Desires these states, where no state of higher rank is desired, and remembers the run as reported up to its version. */
-  record(run: RunVersion, states: readonly DesiredState[]): Promise<void>
+  record(run: Omit<RunVersion, 'ref'>, states: readonly DesiredState[]): Promise<void>
   /** States to send now, each for this caller alone for `claimMs`. */
   take(limit: number, claimMs: number): Promise<readonly ClaimedState[]>
   /** The forge has taken it. */
@@ -513,11 +595,35 @@ export interface Reports {
   unsent(): Promise<
     readonly (DesiredState & { readonly repo: string; readonly tries: number; readonly error?: string })[]
   >
+  /**
+   * What was brought to the forge about statuses and deployments, of so many commits after that one in their order;
+   * only of runs that are open or have ended since then, and only the newest run's deployment of an environment.
+   */
+  brought(
+    repo: string,
+    of: { readonly endedSince: number; readonly after: string; readonly commits: number },
+  ): Promise<readonly BroughtState[]>
+  /** It is no longer there: it goes out again. `false`: it has changed or was sent since. */
+  sendAgain(state: BroughtState): Promise<boolean>
+  /** Forgets what runs that ended before have shown, at most so many. Returns how many there were. */
+  forget(repo: string, endedBefore: number, limit: number): Promise<number>
+}
+
+/** A state that the forge has taken. */
+export interface BroughtState {
+  readonly key: StateKey
+  readonly reported: Reported
+  readonly revision: number
+  readonly claim: number
+  /** What the port has resolved with. */
+  readonly remote?: string
+  readonly run: number
 }
 
 export interface RunVersion {
   readonly id: string
   readonly repo: string
+  readonly ref: string
   readonly number: number
   /** Grows with every change of the run. */
   readonly version: number

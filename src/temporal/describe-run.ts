@@ -3,7 +3,13 @@ import type { RunRow } from '../store/types.ts'
 
 /** Temporal refuses longer summaries (400 bytes); a title may be anything. */
 const LONGEST_TITLE = 80
-const KINDS = { push: 'push to', pull_request: 'pull request from', manual: 'asked for on', promotion: 'promotion to' }
+const KINDS = {
+  push: 'push to',
+  pull_request: 'pull request from',
+  manual: 'asked for on',
+  promotion: 'promotion to',
+  upstream: 'against a candidate,',
+}
 
 /**
  * What the Temporal UI shows beside a run's id: a line, and Markdown. Titles and names of branches are anybody's text, so

@@ -146,11 +146,14 @@ export function createWebhookRouter({ config, store, log, limits = BODY_LIMITS }
     const canAsk = repository !== undefined && hasApi(repository)
     const incoming = told.kind === 'notice' && !canAsk ? told.otherwise : told
     const moved = (ref: string) => (canAsk ? ({ kind: 'branch', ref } as const) : undefined)
+    const at = incoming.kind === 'trigger' || incoming.kind === 'branch_deleted' ? incoming.at : undefined
     const delivery: NewDelivery = {
       source: door.kind,
       id,
       event,
       bodyDigest: createHash('sha256').update(body.bytes).digest('hex'),
+      ...(repository === undefined ? {} : { repo: repository.name }),
+      ...(at === undefined ? {} : { at }),
     }
     switch (incoming.kind) {
       case 'refused':
@@ -166,6 +169,7 @@ export function createWebhookRouter({ config, store, log, limits = BODY_LIMITS }
             repository?.name ?? incoming.repo,
             incoming.ref,
             moved(incoming.ref),
+            incoming.before,
           ),
         )
       case 'trigger': {

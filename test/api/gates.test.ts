@@ -123,6 +123,25 @@ describe('a vote', () => {
     expect((again.body as { detail: string }).detail).toContain('the gate is approved')
   })
 
+  test('of a run that has ended is refused; of its next try it counts, whatever became of the one before', async () => {
+    const { run, path } = await gate()
+    await server.store.events.append(run.id, 'started', [{ type: 'run.started.v1', try: 1 }])
+    await server.ask('ben', 'POST', `${path}/approve`, {})
+    await server.store.events.append(run.id, 'ended', [{ type: 'run.finished.v1', try: 1, outcome: 'canceled' }])
+
+    const late = await server.ask('ben', 'POST', `${path}/approve`, {})
+    const token = await server.ask('ben', 'POST', `${path}/token`, {})
+    // Told to a try that was ending, the first was lost.
+    for (const { id } of await server.store.outbox.pending()) await server.store.outbox.done(id)
+    await server.store.runs.retry(run.id, 1, 'ada')
+    const again = await server.ask('ben', 'POST', `${path}/approve`, {})
+
+    expect(late).toMatchObject({ status: 409, body: { detail: expect.stringContaining('has ended: canceled') } })
+    expect(token.status).toBe(409)
+    expect(again.status).toBe(202)
+    expect(await signals()).toHaveLength(1)
+  })
+
   test('at a gate that is not there, or of a run that is not there, finds nothing', async () => {
     const { run } = await gate()
 

@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { routeTable } from '../../src/api/app.ts'
 import type { RoutePermission } from '../../src/api/caller.ts'
 import type { Role } from '../../src/config/types.ts'
+import { COMMIT } from '../forge/payloads.ts'
 import { type Running, startServer, WORKER_TOKEN } from './server.ts'
 
 let server: Running
@@ -105,6 +106,21 @@ describe('every route', () => {
       expect(headers.get('x-powered-by')).toBeNull()
     }
   })
+})
+
+test('only a push to the production branch that was stopped can be let pass', async () => {
+  const candidate = await server.run()
+  const recorded = await server.store.deliveries.record(
+    { source: 'git', id: 'release', event: 'push', bodyDigest: 'd' },
+    { kind: 'push', repo: 'acme/web', requestedBy: 'ops', change: { commit: COMMIT, ref: 'refs/heads/production' } },
+  )
+  const release = recorded.kind === 'run' ? recorded.run : undefined
+  const override = (number = 0) =>
+    server.ask('ops', 'POST', `/api/v1/runs/${number}/override`, { reason: 'approved by phone' })
+  expect((await override(candidate.number)).status).toBe(409)
+  await server.store.events.append(release?.id ?? '', 'end', [{ type: 'run.finished.v1', try: 1, outcome: 'failed' }])
+  expect((await override(release?.number)).status).toBe(202)
+  expect(await server.store.runs.byNumber(candidate.number)).not.toHaveProperty('override')
 })
 
 describe('threat', () => {

@@ -1,5 +1,7 @@
 import { execFile, spawnSync } from 'node:child_process'
 import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { createServer, type RequestListener, request } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { promisify } from 'node:util'
@@ -51,6 +53,36 @@ async function cli(
     now: Date.now,
   })
   return { out, err, code }
+}
+
+/** Serves what the listener says, on a port of this machine, until the work is done. */
+async function serving<T>(listener: RequestListener, work: (url: string) => Promise<T>): Promise<T> {
+  const http = createServer(listener)
+  await new Promise<void>((resolve) => {
+    http.listen(0, '127.0.0.1', resolve)
+  })
+  try {
+    return await work(`http://127.0.0.1:${(http.address() as AddressInfo).port}`)
+  } finally {
+    http.closeAllConnections()
+    await new Promise((resolve) => http.close(resolve))
+  }
+}
+
+/** What stands between a client and the server, and cuts the first answer about a log off within it. */
+function cuttingProxy(target: string, after: number): RequestListener {
+  let cut = false
+  return (incoming, response) => {
+    const { method, headers } = incoming
+    const path = incoming.url ?? '/'
+    const asked = request(`${target}${path}`, { method, headers }, (answer) => {
+      response.writeHead(answer.statusCode ?? 500, answer.headers)
+      if (cut || !path.includes('/log?')) return void answer.pipe(response)
+      cut = true
+      answer.once('data', (chunk: Buffer) => response.write(chunk.subarray(0, after), () => response.destroy()))
+    })
+    incoming.pipe(asked)
+  }
 }
 
 async function finished(outcome: 'succeeded' | 'failed' | 'errored' | 'canceled') {
@@ -111,6 +143,82 @@ describe('the command line', () => {
     expect(watch.out).toContain(`run.finished try=1 outcome=${outcome}`)
   })
 
+  test('shows steps beneath their jobs, whatever began between them', async () => {
+    const run = await server.run()
+    const [unit, lint] = ['unit', 'lint'].map((job) => ({ stage: 'test', job, attempt: 1 }) as const)
+    if (unit === undefined || lint === undefined) throw new Error('both are named above')
+    await server.store.events.append(run.id, 'all', [
+      { type: 'run.started.v1', try: 1 },
+      { type: 'stage.started.v1', stage: 'test', attempt: 1 },
+      { type: 'job.started.v1', ...unit },
+      { type: 'job.started.v1', ...lint },
+      { type: 'step.started.v1', ...unit, step: 0, name: 'install' },
+      { type: 'step.started.v1', ...lint, step: 0, name: 'ruff' },
+      { type: 'step.started.v1', ...unit, step: 1, name: 'tests' },
+    ])
+
+    const { out } = await cli('eve', ['run', 'view', String(run.number)])
+
+    const names = out.split('\n').flatMap((line) => /^ +(?:\d: )?(\w+) +#1/.exec(line)?.[1] ?? [])
+    expect(names).toEqual(['test', 'unit', 'install', 'tests', 'lint', 'ruff'])
+  })
+
+  test('a follower whose connection breaks goes on where it was, and ends with the outcome', async () => {
+    const run = await finished('succeeded')
+
+    const followed = await serving(cuttingProxy(server.url, 4), (url) =>
+      cli('eve', ['run', 'logs', String(run.number), '-f'], { env: { PENSTOCK_URL: url } }),
+    )
+
+    expect(followed.out).toBe('hello \u202e\u001b[31mred\u001b[0m \u001b]8;;x\n')
+    expect(followed.err).toContain('the connection was lost; trying again\n')
+    expect(followed.code).toBe(0)
+  })
+
+  test('a log that breaks off is no verdict on the run', async () => {
+    const run = await finished('succeeded')
+
+    const read = await serving(cuttingProxy(server.url, 4), (url) =>
+      cli('eve', ['run', 'logs', String(run.number)], { env: { PENSTOCK_URL: url } }),
+    )
+
+    expect(read).toMatchObject({ out: 'hell', code: 2 })
+    expect(read.err).toMatch(/^the connection to .* was lost\n$/)
+  })
+
+  test('what goes wrong here ends with 2 and one line, never with the code of a failed run', async () => {
+    const noFile = { PENSTOCK_TOKEN_FILE: path.join(dir, 'none') }
+    const page: RequestListener = (_, response) => void response.end('<html>login')
+
+    const token = await cli(undefined, ['nodes'], { env: noFile })
+    const proxy = await serving(page, (url) => cli('eve', ['nodes'], { env: { PENSTOCK_URL: url } }))
+
+    expect(token).toMatchObject({ code: 2, err: expect.stringMatching(/^ENOENT.*\n$/) as string })
+    expect(proxy).toMatchObject({ code: 2, err: expect.stringMatching(/no Penstock server.*\n$/) as string })
+  })
+
+  test('a vote that does not count ends with 1, as JSON, too', async () => {
+    const vote = { by: 'tess', answer: 'approve', counts: false, why: 'the gate is expired; no further vote is taken' }
+    const subject = { commit: 'c', specDigest: 's', deliverables: [] }
+    let votes: unknown[] = []
+    const late: RequestListener = (incoming, response) => {
+      if (incoming.method === 'POST') {
+        votes = [vote]
+        response.end(JSON.stringify({ by: 'tess' }))
+        return
+      }
+      const state = votes.length > 0 ? 'expired' : 'open'
+      response.end(JSON.stringify({ gates: [{ name: 'signoff', environment: 'production', state, subject, votes }] }))
+    }
+
+    const { out, code } = await serving(late, (url) =>
+      cli('tess', ['approve', '1', '--json'], { env: { PENSTOCK_URL: url } }),
+    )
+
+    expect(code).toBe(1)
+    expect(JSON.parse(out)).toMatchObject({ state: 'expired', counts: false, why: vote.why })
+  })
+
   test('gives a log as it is to a pipe, and harmless to a terminal', async () => {
     const run = await finished('succeeded')
     const args = ['run', 'logs', String(run.number), '--job', 'test/unit', '--step', 'install']
@@ -135,6 +243,14 @@ describe('the command line', () => {
     const job = await cli('eve', ['run', 'logs', String(run.number), '--job', 'nobody'])
 
     expect(job).toMatchObject({ code: 2, err: 'run 1 has no job "nobody"\n' })
+    for (const wrong of [
+      ['--step', 'nothing'],
+      ['--step', 'nothing', '-f'],
+      ['--attempt', '7'],
+      ['--attempt', 'x'],
+    ]) {
+      expect(await cli('eve', ['run', 'logs', String(run.number), ...wrong])).toMatchObject({ code: 2, out: '' })
+    }
     expect((await cli('eve', ['run', 'view', '999'])).code).toBe(2)
     expect((await cli('eve', ['run', 'view', 'x'])).code).toBe(2)
     expect((await cli('eve', ['rnu'])).err).toContain('Did you mean run?')

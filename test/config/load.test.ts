@@ -147,6 +147,26 @@ repositories:
     ],
     ['a secret in clear text', REPOSITORY.replace('{ env: HOOK }', 'hunter2hunter2'), 'expected object'],
     ['a key twice', `${REPOSITORY}    url: /other\n`, 'Map keys must be unique'],
+    [
+      'an address that others can listen in on',
+      REPOSITORY.replace('/srv/git/web.git', 'http://git.example/web.git'),
+      'http:// to this machine only',
+    ],
+    [
+      'a blocking dependent that is not in the file',
+      `${REPOSITORY}    dependents: { blocking: [acme/client] }\n`,
+      'must name another repository of this file; they are: none',
+    ],
+    [
+      'a repository that blocks itself',
+      `${REPOSITORY}    dependents: { blocking: [acme/web] }\n`,
+      'must name another repository of this file',
+    ],
+    [
+      'more blocking dependents than may be started',
+      `${REPOSITORY}    dependents: { blocking: [acme/web], most: 0 }\n`,
+      '1 repositories block, but a candidate may start only 0 runs',
+    ],
     ['a file address', REPOSITORY.replace('/srv/git/web.git', 'file:///etc'), '"file:" is not allowed'],
     [
       'a transport that runs commands',

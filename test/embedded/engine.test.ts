@@ -10,6 +10,7 @@ import { takeDown } from '../../src/embedded/down.ts'
 import { instanceOf } from '../../src/embedded/files.ts'
 import { BASE_IMAGES, ensureBaseImages } from '../../src/embedded/images.ts'
 import { isAlive } from '../../src/embedded/process.ts'
+import { WORKER_ALIVE, workerLabel } from '../../src/engine/swarm/service-spec.ts'
 
 const canStart =
   process.platform === 'linux' &&
@@ -88,6 +89,29 @@ describe.skipIf(!canStart)('an engine of our own (needs root and dockerd)', { ti
 
     expect(await swarmState(docker, instanceOf(dataDir))).toBe('ours')
     expect(await swarmState(docker, 'somebody-else')).toBe('others')
+  })
+
+  it('stays, with its Swarm, while an idle installation of somebody else has a worker in it', async () => {
+    const daemon = await ownDaemon(dataDir, runDir)
+    const [node] = await docker.listNodes()
+    if (daemon === undefined || node === undefined) throw new Error('the engine is not there')
+    const label = async (labels: Record<string, string>) => {
+      const { Version, Spec } = (await docker.getNode(node.ID).inspect()) as {
+        Version: { Index: number }
+        Spec: { Labels: Record<string, string> }
+      }
+      await docker.getNode(node.ID).update({ ...Spec, Labels: labels, version: Version.Index })
+      return Spec.Labels
+    }
+    const before = await label({ [workerLabel('somebody-else')]: WORKER_ALIVE })
+
+    await down()
+
+    expect(await isAlive(daemon)).toBe(true)
+    expect(await docker.listNodes()).toHaveLength(1)
+    expect(said).toContain('the Swarm stays, because another installation of Penstock has a worker in it')
+
+    await label(before)
   })
 
   it('gets base images in which a shell and Python with its library run', async () => {

@@ -26,6 +26,8 @@ export interface ForgeUnderTest {
 }
 
 const GROUPS = [
+  'branchHeads',
+  'lastMove',
   'branches',
   'pullRequests',
   'comments',
@@ -122,6 +124,28 @@ export function forgeContract(name: string, carries: readonly Group[], start: ()
       expect(answers.map((answer) => answer.kind).sort()).toEqual(['moved', 'refused'])
       const winner = answers[0]?.kind === 'moved' ? one : other
       expect(await it.forge.branchTip('master')).toBe(winner)
+    })
+
+    carried('branchHeads', 'every branch is listed with its commit, and no other ref', async (branchHeads) => {
+      const names = ['one', 'two', 'feature/three']
+      const tips = await Promise.all(names.map(async (branch) => ({ branch, commit: await it.push(branch, first) })))
+      await it.forge.branches?.create('gone', first)
+      await it.forge.branches?.remove('gone')
+
+      const heads = await branchHeads()
+
+      expect(heads).toHaveLength(4)
+      expect(heads).toEqual(expect.arrayContaining([{ branch: 'master', commit: first }, ...tips]))
+    })
+
+    carried('lastMove', 'the newest move of a branch is told, with who made it', async (lastMove) => {
+      const second = await it.push('master')
+      const made = await it.push('feature/page', first)
+      const forced = await it.push('master', first)
+
+      expect(await lastMove('master')).toMatchObject({ before: second, after: forced, by: 'ada' })
+      expect(await lastMove('feature/page')).toEqual({ after: made, by: 'ada', at: expect.any(Number) })
+      expect(await lastMove('absent')).toBeUndefined()
     })
 
     carried(

@@ -2,6 +2,8 @@ import { type ForgeUnderTest, forgeContract, type Group } from './contract.ts'
 import { type Hub, installedApp, REPO, startHub } from './github.ts'
 
 const BY_TOKEN: readonly Group[] = [
+  'branchHeads',
+  'lastMove',
   'branches',
   'pullRequests',
   'comments',
@@ -18,7 +20,7 @@ forgeContract('GitHub with a token', BY_TOKEN, async () => {
   return underTest(hub, hub.forge(), 'penstock')
 })
 
-forgeContract('GitHub with an App', BY_TOKEN.toSpliced(5, 0, 'checks'), async () => {
+forgeContract('GitHub with an App', BY_TOKEN.toSpliced(BY_TOKEN.indexOf('deployments'), 0, 'checks'), async () => {
   const hub = await startHub()
   return underTest(hub, hub.forge(installedApp(hub)), 'penstock[bot]')
 })

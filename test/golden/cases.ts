@@ -39,7 +39,7 @@ function factsOf(text: string): GoldenCase['facts'] {
   const fact = (name: string, otherwise: string) => new RegExp(`^# ${name}: (.+)$`, 'm').exec(text)?.[1] ?? otherwise
   const [event, branch] = fact('event', 'push feature').split(' ')
   const trigger: Trigger = {
-    kind: event === 'pull_request' ? 'pull_request' : 'push',
+    kind: event === 'pull_request' || event === 'upstream' ? event : 'push',
     repo: 'acme/web',
     change: { commit: 'c0ffee'.padEnd(40, '0'), ref: `refs/heads/${branch}` },
     requestedBy: 'golden',

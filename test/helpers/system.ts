@@ -14,7 +14,7 @@ import { openStore } from '../../src/store/open-store.ts'
 import type { EventRow, GateRow, RunDetail, RunRow } from '../../src/store/types.ts'
 
 export const REPO = 'acme/web'
-const HOOK_SECRET = 'a-webhook-secret-for-tests'
+export const HOOK_SECRET = 'a-webhook-secret-for-tests'
 
 /** The whole system as real processes, in a data directory of its own, with one plain git repository. */
 export interface System {
@@ -64,6 +64,8 @@ export interface System {
 export interface SystemOptions {
   /** More of the operator's file, at the top level, as YAML. */
   readonly config?: string
+  /** Another forge than a plain bare repository, and where it has the repository. */
+  readonly forge?: { readonly yaml: string; readonly url: string }
   /** More of the repository's entry, indented by four spaces. */
   readonly repository?: string
   readonly env?: Readonly<Record<string, string>>
@@ -88,14 +90,14 @@ export async function startSystem(options: SystemOptions = {}): Promise<System> 
   writeFileSync(
     configFile,
     `people:
-  ada: { roles: [developer, approver], email: [ada@example.org] }
-  tess: { roles: [approver] }
+  ada: { roles: [developer, approver], email: [ada@example.org], github: ada }
+  tess: { roles: [approver], github: tess }
   theo: { roles: [approver] }
   olga: { roles: [admin] }
 repositories:
   ${REPO}:
-    forge: git
-    url: ${bare}
+    forge: ${options.forge?.yaml ?? 'git'}
+    url: ${options.forge?.url ?? bare}
     webhook_secrets: [{ env: TEST_HOOK_SECRET }]
 ${
   options.repository ??

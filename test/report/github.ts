@@ -106,6 +106,7 @@ function repository({ github }: Hub): RepositoryConfig {
     url: `${github.url}/${REPO}.git`,
     branches: { candidate: 'master', production: 'production' },
     webhookSecrets: [],
+    dependents: { blocking: [], most: 10, timeoutMs: 3_600_000 },
     secrets: {},
     environments: {
       staging: { name: 'staging', url: STAGING },

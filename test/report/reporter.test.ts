@@ -51,6 +51,35 @@ function reporter(over: Partial<ReporterDeps> = {}) {
   })
 }
 
+test('a run against a candidate of another repository is shown there, and nowhere on its own commit', async () => {
+  const upstream = { repo: 'acme/api', run: 'acme/api#7', commit: 'a'.repeat(40), deliverables: [] }
+  const change = { commit: COMMIT, ref: 'refs/penstock/upstream/acme/api/7', upstream }
+  const told: string[] = []
+  const there: ReportPort = {
+    setStatus: async ({ commit, context, state, description }) => {
+      told.push(`${commit.slice(0, 3)} ${context} ${state}: ${description}`)
+    },
+  }
+  const portOf = (repo: string) => (repo === 'acme/api' ? there : undefined)
+  await store.deliveries.record(
+    { source: 'upstream', id: '1', event: 'upstream', bodyDigest: 'd' },
+    { kind: 'upstream', repo: REPO, requestedBy: 'acme/api#7', change },
+  )
+  const one = reporter({ portOf })
+  const sender = createSender({ reports: store.reports, portOf, clock: () => now, log: LOG })
+  await one.once()
+  await sender.once()
+  await store.events.append('acme/web#1', 'end', [{ type: 'run.finished.v1', try: 1, outcome: 'failed' }])
+  await one.once()
+  now += 1_000
+  await sender.once()
+
+  expect(told).toEqual([
+    'aaa penstock/dependents/acme/web pending: run 1 of acme/web: queued',
+    'aaa penstock/dependents/acme/web failure: run 1 of acme/web: failed',
+  ])
+})
+
 /** Both duties, as the control worker has them. */
 async function duties(one = reporter()): Promise<void> {
   await one.once()

@@ -30,11 +30,17 @@ export interface Team {
   pass(ms: number): void
   /** Time goes by for GitHub. */
   passAtGithub(ms: number): void
+  /** As the rules have it. */
+  clock(): number
+  /** Where GitHub delivers to. */
+  readonly hookUrl: string
+  /** Connections to it are cut. */
+  serverIsDown: boolean
   runs(): Promise<readonly RunRow[]>
   stop(): Promise<void>
 }
 
-const LOG = pino({ level: process.env.PENSTOCK_TEST_LOG ?? 'silent' })
+export const LOG = pino({ level: process.env.PENSTOCK_TEST_LOG ?? 'silent' })
 
 /** `acme/web` with the people ada (may write), ben (may approve, may write) and mallory (may only read). */
 export async function startTeam(options: { readonly environments?: string } = {}): Promise<Team> {
@@ -46,7 +52,11 @@ export async function startTeam(options: { readonly environments?: string } = {}
   world.setAccess(REPO, 'mallory', 'read')
   // Whoever listens on it is known only when everything else is there.
   let receive: express.Handler | undefined
-  const server: Server = createServer(express().use((request, response, next) => receive?.(request, response, next)))
+  const server: Server = createServer(
+    express().use((request, response, next) =>
+      team.serverIsDown ? request.destroy() : receive?.(request, response, next),
+    ),
+  )
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/hooks/github`
   const { id, privateKey } = world.createApp({
@@ -76,15 +86,18 @@ repositories:
   const store = await openStore({ url: `sqlite:${join(dir, 'penstock.db')}`, clock })
   const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
   const forges = createForges({ mirrors, url: config.server.url, log: LOG, clock })
-  const rules = createRules({ config, store, mirrors })
+  const rules = createRules({ config, store, forges, mirrors, clock, log: LOG })
   const { repositories } = config
   const attendant = createAttendant({ notices: store.notices, repositories, forges, rules, clock, log: LOG })
   receive = createWebhookRouter({ config, store, log: LOG })
 
-  return {
+  const team: Team = {
     hub,
     world,
     config,
+    clock,
+    hookUrl: url,
+    serverIsDown: false,
     store,
     forge: forges(config.repositories[REPO] as RepositoryConfig),
     async settle() {
@@ -112,4 +125,5 @@ repositories:
       await rm(dir, { recursive: true, force: true })
     },
   }
+  return team
 }

@@ -113,6 +113,23 @@ await onEveryDatabase((lab) => {
     ])
   })
 
+  test('a vote token ends when a token of its person is revoked, and those of others do not', async () => {
+    const { store } = lab()
+    await newRun(store)
+    await open(store)
+    const stolen = await store.people.createToken('ada', 60_000)
+    const hers = await store.gates.mintToken(RUN, GATE, 'ada', 'signal', 60_000)
+    const his = await store.gates.mintToken(RUN, GATE, 'bob', 'signal', 60_000)
+
+    await store.people.revokeToken(stolen.row.id)
+
+    expect(await vote(store, 'ada', { token: hers })).toMatchObject({
+      counts: false,
+      why: expect.stringContaining('expired') as string,
+    })
+    expect(await vote(store, 'bob', { token: his })).toMatchObject({ counts: true })
+  })
+
   test('a token stands for its person, whoever the message claims to be from', async () => {
     const { store } = lab()
     await newRun(store)

@@ -353,9 +353,10 @@ describe('threat', () => {
 })
 
 test('a branch that is deleted and pushed again is news, though it is the same push', async () => {
-  await send()
+  const made = githubPush({ before: NO_COMMIT })
+  await send({ body: made })
   await send({ body: githubPush({ before: COMMIT, after: NO_COMMIT, head_commit: null }) })
-  const again = await send()
+  const again = await send({ body: made })
 
   expect(again.status).toBe(202)
   expect(await runs()).toHaveLength(2)

@@ -51,15 +51,23 @@ export function voteCommand(context: Context, answer: Answer): Command {
       ...(options.comment === undefined ? {} : { comment: options.comment }),
     })
     const now = await lookFor(context, number, gate, accepted.by)
-    if (options.json)
-      return printJson(context, { run: number, gate: gate.name, answer, by: accepted.by, state: now?.state ?? 'open' })
     const vote = now?.votes.filter((one) => one.by === accepted.by).at(-1)
+    if (vote?.counts === false) context.terminal.exit(1)
+    if (options.json) {
+      const { by } = accepted
+      const judged = vote && { counts: vote.counts, ...(vote.why === undefined ? {} : { why: vote.why }) }
+      return printJson(context, {
+        run: number,
+        gate: gate.name,
+        answer,
+        by,
+        state: now?.state ?? gate.state,
+        ...judged,
+      })
+    }
     if (vote === undefined) context.terminal.out('the vote is on its way\n')
     else if (vote.counts) context.terminal.out(`your vote counts; the gate is ${now?.state}\n`)
-    else {
-      context.terminal.err(`your vote does not count: ${visible(vote.why ?? '')}\n`)
-      context.terminal.exit(1)
-    }
+    else context.terminal.err(`your vote does not count: ${visible(vote.why ?? '')}\n`)
   })
 }
 

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Command } from 'commander'
+import { Command, InvalidArgumentError } from 'commander'
 import { branchName } from '../../core/change.ts'
 import type { RunEvent, Waiting } from '../../core/events.ts'
 import { EXIT_CODES, OUTCOMES, type Outcome } from '../../core/outcome.ts'
 import { type Plan, stageJobs } from '../../core/plan.ts'
-import { NoServer } from '../client.ts'
+import { ConnectionLost, NoServer } from '../client.ts'
 import { type Context, command, printJson, runNumber } from '../context.ts'
 import { duration, table, visible, visibleLog } from '../text.ts'
 
@@ -163,7 +163,7 @@ function viewCommand(context: Context): Command {
         ...(run.waiting ? [`  waits for ${run.waiting.kind}: ${visible(run.waiting.sentence)}`] : []),
         ...(run.temporal ? [`  ${run.temporal}`] : []),
       ]
-      const rows = run.attempts.map((one) => {
+      const rows = inOrder(run.attempts).map((one) => {
         const depth = one.job === undefined ? '' : one.step === undefined ? '  ' : '    '
         const name = one.step === undefined ? (one.job ?? one.stage) : `${one.step}: ${one.name ?? ''}`
         const took = (one.finishedAt ?? context.now()) - one.startedAt
@@ -171,6 +171,23 @@ function viewCommand(context: Context): Command {
       })
       context.terminal.out(`${lines.join('\n')}\n${table(rows)}`)
     })
+}
+
+/** Each stage with its jobs beneath it, each job with its steps, each as it began. */
+function inOrder(attempts: readonly Attempt[]): readonly Attempt[] {
+  const keys = [
+    ({ stage }: Attempt) => stage,
+    ({ job }: Attempt) => job ?? '',
+    ({ attempt }: Attempt) => String(attempt),
+    ({ step }: Attempt) => String(step ?? ''),
+  ]
+  function grouped(rows: readonly Attempt[], [keyOf, ...deeper]: typeof keys): readonly Attempt[] {
+    if (keyOf === undefined) return rows
+    const groups = new Map<string, Attempt[]>()
+    for (const row of rows) groups.set(keyOf(row), [...(groups.get(keyOf(row)) ?? []), row])
+    return [...groups.values()].flatMap((group) => grouped(group, deeper))
+  }
+  return grouped(attempts, keys)
 }
 
 function startCommand(context: Context): Command {
@@ -200,7 +217,30 @@ interface LogOptions {
   readonly follow?: boolean
   readonly timestamps?: boolean
   readonly since?: string
-  readonly attempt?: string
+  readonly attempt?: number
+}
+
+function attemptNumber(text: string): number {
+  if (!/^[1-9][0-9]{0,8}$/.test(text)) throw new InvalidArgumentError('must be a number from 1')
+  return Number(text)
+}
+
+/** The server may be starting again: followers wait for it, and say so. */
+async function untilReached<T>(context: Context, ask: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await ask()
+    } catch (err) {
+      await afterLoss(context, err)
+    }
+  }
+}
+
+/** Returns when one may try again. @throws the error, if it is not of the connection */
+async function afterLoss(context: Context, err: unknown): Promise<void> {
+  if (!(err instanceof NoServer || err instanceof ConnectionLost)) throw err
+  if (!(err instanceof ConnectionLost && err.silence)) context.terminal.err('the connection was lost; trying again\n')
+  await sleep(RECONNECT_MS)
 }
 
 function logsCommand(context: Context): Command {
@@ -208,14 +248,17 @@ function logsCommand(context: Context): Command {
     .argument('<run>', 'number of the run', runNumber)
     .option('--job <job>', 'only this job: its name, or stage/job')
     .option('--step <step>', 'only this step: its index from 0, or its name')
-    .option('--attempt <number>', 'this attempt of the job instead of the newest')
+    .option('--attempt <number>', 'this attempt of the job instead of the newest', attemptNumber)
     .option('--since <time>', 'only from this time on')
     .option('--timestamps', 'the time before each line')
     .option('-f, --follow', 'go on until the end; the exit code is the outcome')
     .action(async (number: number, options: LogOptions) => {
       const shown = new Set<string>()
+      const look = () => context.api().get<Detail>(`/runs/${number}`)
+      let known: Detail | undefined = await look()
       for (;;) {
-        const run = await context.api().get<Detail>(`/runs/${number}`)
+        const run: Detail = known ?? (options.follow ? await untilReached(context, look) : await look())
+        known = undefined
         const all = stepsOf(run, options)
         if (options.job !== undefined && all.length === 0 && !mayCome(run, options.job)) {
           context.terminal.err(`run ${number} has no job "${visible(options.job)}"\n`)
@@ -226,8 +269,13 @@ function logsCommand(context: Context): Command {
           shown.add(one.key)
           await printLog(context, number, one, options, all.length > 1)
         }
-        if (!options.follow) return
         const end = endOf(run, options)
+        const over = !options.follow || (end !== undefined && fresh.length === 0)
+        if (over && shown.size === 0 && (options.step !== undefined || options.attempt !== undefined)) {
+          context.terminal.err(`run ${number} has no such step\n`)
+          return context.terminal.exit(2)
+        }
+        if (!options.follow) return
         if (end !== undefined && fresh.length === 0) return context.terminal.exit(EXIT_CODES[end])
         if (fresh.length === 0) await sleep(POLL_MS)
       }
@@ -253,7 +301,7 @@ function stepsOf(run: Detail, { job, step, attempt }: LogOptions): readonly Step
         .filter((other) => other.stage === one.stage && other.job === one.job)
         .map((other) => other.attempt),
     )
-    if (one.attempt !== (attempt === undefined ? newest : Number(attempt))) return []
+    if (one.attempt !== (attempt ?? newest)) return []
     const { stage } = one
     const key = `${stage}/${one.job}/${one.attempt}/${one.step}`
     return [{ key, stage, job: one.job, attempt: one.attempt, step: one.step, name: one.name ?? '' }]
@@ -298,11 +346,21 @@ async function printLog(
   const where = `/runs/${run}/jobs/${encodeURIComponent(`${step.stage}/${step.job}`)}/steps/${step.step}/log?${query}`
   const decoder = new TextDecoder()
   let text = ''
-  for await (const chunk of context.api().stream(where)) {
-    if (options.json) text += decoder.decode(chunk, { stream: true })
-    else if (context.isTty) context.terminal.out(visibleLog(decoder.decode(chunk, { stream: true })))
-    else context.raw(chunk)
+  let shown = 0
+  // A log only grows: one that broke off is read again, without what was shown of it.
+  const read = async (): Promise<void> => {
+    let at = 0
+    for await (const chunk of context.api().stream(where)) {
+      at += chunk.length
+      if (at <= shown) continue
+      const fresh = chunk.subarray(Math.max(0, chunk.length - (at - shown)))
+      shown = at
+      if (options.json) text += decoder.decode(fresh, { stream: true })
+      else if (context.isTty) context.terminal.out(visibleLog(decoder.decode(fresh, { stream: true })))
+      else context.raw(fresh)
+    }
   }
+  await (options.follow ? untilReached(context, read) : read())
   if (options.json) context.terminal.out(`${JSON.stringify({ ...step, text })}\n`)
 }
 
@@ -325,14 +383,12 @@ function watchCommand(context: Context): Command {
             else context.terminal.out(`${new Date(line.at).toISOString()} ${sentenceOf(line.event)}\n`)
           }
         } catch (err) {
-          // The server may be starting again: what was missed is asked for by number.
-          if (!(err instanceof NoServer || err instanceof TypeError)) throw err
           if (seen === 0 && err instanceof NoServer) throw err
-          context.terminal.err('the connection was lost; trying again\n')
-          await sleep(RECONNECT_MS)
+          // What was missed is asked for by number.
+          await afterLoss(context, err)
           continue
         }
-        const { status } = await context.api().get<Run>(`/runs/${number}`)
+        const { status } = await untilReached(context, () => context.api().get<Run>(`/runs/${number}`))
         if (isOutcome(status)) return context.terminal.exit(EXIT_CODES[status])
       }
     })

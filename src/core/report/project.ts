@@ -1,3 +1,5 @@
+import type { Upstream } from '../change.ts'
+import { parseRunId } from '../ids.ts'
 import { isOutcome } from '../outcome.ts'
 import { supersededBy } from '../superseded.ts'
 import { MAX_ANNOTATIONS, toAnnotations } from './annotations.ts'
@@ -32,10 +34,12 @@ const LINES_SHOWN = 20
 
 const MARKS = { pending: '🟡', success: '✅', failure: '❌', error: '⚠️' } as const
 
-/** All that a forge is to show of a run: whole states, the same for the same run. */
+/** All that forges are to show of a run: whole states, the same for the same run. */
 export function projectRun(run: ReportedRun): readonly DesiredState[] {
   const stages = stageViews(run)
   const whole = runView(run, stages)
+  // Nothing is said about the dependent's own commit: it is released, and what fails may be the candidate's fault.
+  if (run.change.upstream !== undefined) return [toUpstreamStatus(run, run.change.upstream, whole)]
   const { commit, pullRequest } = run.change
   // A run without a sign-off, for the same commit, must not turn the whole green while a sign-off is open.
   const weight = run.plan?.stages.some(({ kind }) => kind === 'gate') ? SIGNED_OFF : PLANNED
@@ -84,6 +88,19 @@ export function projectRun(run: ReportedRun): readonly DesiredState[] {
 function toStatus(run: ReportedRun, { name, state, text }: View): StatusReport {
   const { change, url } = run
   return { commit: change.commit, context: `${CONTEXT}/${name}`, state, description: toDescription(text), url }
+}
+
+function toUpstreamStatus(run: ReportedRun, upstream: Upstream, whole: View): DesiredState {
+  const repo = parseRunId(run.id)?.repo ?? ''
+  const context = dependentContext(repo)
+  const description = toDescription(`run ${run.number} of ${repo}: ${whole.text}`)
+  const content = { commit: upstream.commit, context, state: whole.state, description, url: run.url }
+  return { kind: 'status', repo: upstream.repo, subject: upstream.commit, name: context, weight: PLANNED, content }
+}
+
+/** Under which the outcome of a dependent repository stands on the commit of the candidate. */
+export function dependentContext(repo: string): string {
+  return `${CONTEXT}/dependents/${repo}`
 }
 
 function toDeployments(run: ReportedRun, stages: readonly View[]): readonly DeploymentReport[] {

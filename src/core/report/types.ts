@@ -114,6 +114,8 @@ export type Reported =
 
 /** What one key of a forge is to show. */
 export type DesiredState = Reported & {
+  /** Absent: the run's own. */
+  readonly repo?: string
   /** The commit, or `pull/12`. */
   readonly subject: string
   /** The context, the check's name, the environment; unique with `subject` and `kind`. */

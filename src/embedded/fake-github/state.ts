@@ -27,6 +27,18 @@ export interface Repo {
   readonly deployments: Deployment[]
   readonly protections: Map<string, Protection>
   readonly hooks: Hook[]
+  readonly activities: Activity[]
+}
+
+/** A move of a ref. */
+export interface Activity {
+  readonly id: number
+  readonly ref: string
+  /** Zeros: it was not there. */
+  readonly before: string
+  readonly after: string
+  readonly at: string
+  readonly actor: User
 }
 
 export interface Pull {

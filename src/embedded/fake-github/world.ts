@@ -107,8 +107,8 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
       compare: `${root}/${of.fullName}/compare/${before.slice(0, 12)}...${after.slice(0, 12)}`,
       head_commit: deleted ? null : await headCommit(of, after),
       // Seconds here, as only GitHub's pushes have it.
-      repository: { ...repositoryOf(of), created_at: 1, pushed_at: 1 },
-      pusher: { name: sender.login, email: `${sender.login}@example.org` },
+      repository: { ...repositoryOf(of), created_at: 1, pushed_at: Math.floor(clock() / 1000) },
+      pusher: { name: sender.login, email: sender.type === 'Bot' ? null : `${sender.login}@example.org` },
       sender: shapes.user(sender),
     })
   }
@@ -130,6 +130,8 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
       (ref) => !ref.startsWith('refs/pull/') && before.get(ref) !== after.get(ref),
     )
     for (const ref of moved) {
+      const [from = NONE, to = NONE] = [before.get(ref), after.get(ref)]
+      of.activities.push({ id: nextId(), ref, before: from, after: to, at: now(), actor: sender })
       await tellOfPush(of, ref, before.get(ref) ?? NONE, after.get(ref) ?? NONE, sender)
       await followPulls(of, ref.replace(/^refs\/heads\//, ''), after.get(ref), sender)
     }
@@ -208,7 +210,7 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
         defaultBranch: options.defaultBranch ?? 'master',
         createdAt: now(),
         access: new Map([[owner.toLowerCase(), 'admin']]),
-        ...{ pulls: [], comments: [], statuses: [], checks: [], deployments: [], hooks: [] },
+        ...{ pulls: [], comments: [], statuses: [], checks: [], deployments: [], hooks: [], activities: [] },
         protections: new Map(),
       }
       await mkdir(join(dir, owner), { recursive: true })

@@ -29,7 +29,7 @@ export interface GithubOptions {
 export function createGithubForge({ repo, api, access, url, hook, branches, log, clock }: GithubOptions): Forge {
   const connection = connect({ repo, api, access })
   const lacks = createLacks({ log, clock })
-  const { branchTip, fastForward, branches: named } = createRefs(connection)
+  const { branches: named, ...refs } = createRefs(connection, lacks)
   return {
     async source(): Promise<Source> {
       // Other addresses (a path, ssh) have credentials of their own; the token is for GitHub only.
@@ -37,8 +37,7 @@ export function createGithubForge({ repo, api, access, url, hook, branches, log,
       const credentials = Buffer.from(`x-access-token:${await connection.gitToken()}`).toString('base64')
       return { url, auth: `Authorization: Basic ${credentials}` }
     },
-    branchTip,
-    fastForward,
+    ...refs,
     branches: named,
     pullRequests: createPullRequests(connection),
     comments: createComments(connection),
@@ -47,6 +46,6 @@ export function createGithubForge({ repo, api, access, url, hook, branches, log,
     ...(access.kind === 'app' ? { checks: createChecks(connection, lacks) } : {}),
     deployments: createDeployments(connection, lacks),
     deliveries: createDeliveries(connection, hook, lacks),
-    check: createCheck(connection, { hook, branches, branchTip }),
+    check: createCheck(connection, { hook, branches, branchTip: refs.branchTip }),
   }
 }

@@ -18,7 +18,8 @@ export const Push = z.object({
   ref: Ref,
   before: Sha,
   after: Sha,
-  repository: Repository,
+  // Seconds, in pushes. Other servers write a date, or leave it out.
+  repository: Repository.extend({ pushed_at: z.union([z.int().nonnegative(), z.string()]).nullish().catch(undefined) }),
   head_commit: z.object({ message: z.string().nullish(), author: Author.nullish() }).nullish(),
   pusher: z.object({ name: z.string().nullish() }).nullish(),
   sender: z.object({ login: z.string() }).nullish(),
@@ -165,10 +166,15 @@ function fromPush(push: Push): Incoming {
   const written = [author?.name, author?.email ? `<${author.email}>` : ''].filter(Boolean).join(' ')
   return toPush(
     push.repository.full_name,
-    { ...push, title: push.head_commit?.message },
+    { ...push, title: push.head_commit?.message, at: toTime(push.repository.pushed_at) },
     // The sender is whom GitHub has authenticated; name and address of an author can be typed by anyone.
     { author: author?.username || written, pusher: push.sender?.login ?? push.pusher?.name },
   )
+}
+
+function toTime(said: number | string | null | undefined): number | undefined {
+  const at = typeof said === 'number' ? said * 1000 : Date.parse(said ?? '')
+  return Number.isFinite(at) ? at : undefined
 }
 
 function fromPullRequest(payload: PullRequest): Incoming {

@@ -1,13 +1,25 @@
 import { z } from 'zod'
-import type { Branches, Forge } from '../types.ts'
+import { isNoCommit } from '../incoming.ts'
+import type { Branches, Forge, Move } from '../types.ts'
 import { found, isStatus, read } from './answers.ts'
 import type { Connection } from './connect.ts'
+import type { Lacks } from './lacks.ts'
 
 const GitRef = z.object({ object: z.object({ sha: z.string() }) })
 
-export function createRefs({ octokit, at }: Connection): Pick<Forge, 'branchTip' | 'fastForward'> & {
+const Branch = z.object({ name: z.string(), commit: z.object({ sha: z.string() }) })
+const Activity = z.object({
+  before: z.string(),
+  after: z.string(),
+  timestamp: z.string(),
+  actor: z.object({ login: z.string() }).nullish(),
+})
+
+type Refs = Required<Pick<Forge, 'branchTip' | 'fastForward' | 'branchHeads' | 'lastMove'>> & {
   readonly branches: Branches
-} {
+}
+
+export function createRefs({ octokit, at }: Connection, lacks: Lacks): Refs {
   async function branchTip(branch: string): Promise<string | undefined> {
     const answer = await found(octokit.rest.git.getRef({ ...at, ref: `heads/${branch}` }))
     return answer && read(GitRef, answer).object.sha
@@ -15,6 +27,21 @@ export function createRefs({ octokit, at }: Connection): Pick<Forge, 'branchTip'
 
   return {
     branchTip,
+    async branchHeads() {
+      const pages = octokit.paginate.iterator(octokit.rest.repos.listBranches, { ...at, per_page: 100 })
+      const heads = new Map<string, string>()
+      // A branch that is made meanwhile may shift another onto the next page, where it comes again.
+      for await (const page of pages) {
+        for (const { name, commit } of read(z.array(Branch), page)) heads.set(name, commit.sha)
+      }
+      return [...heads].map(([branch, commit]) => ({ branch, commit }))
+    },
+    lastMove: (branch) =>
+      lacks.unlessLacking('activity', async () => {
+        const asked = { ...at, ref: `refs/heads/${branch}`, per_page: 1 }
+        const [newest] = read(z.array(Activity), await octokit.rest.repos.listActivities(asked))
+        return newest && toMove(newest)
+      }),
     async fastForward(branch, commit) {
       const current = await branchTip(branch)
       if (current === commit) return { kind: 'already' }
@@ -54,5 +81,14 @@ export function createRefs({ octokit, at }: Connection): Pick<Forge, 'branchTip'
         }
       },
     },
+  }
+}
+
+function toMove({ before, after, timestamp, actor }: z.infer<typeof Activity>): Move {
+  return {
+    ...(isNoCommit(before) ? {} : { before }),
+    ...(isNoCommit(after) ? {} : { after }),
+    ...(actor ? { by: actor.login } : {}),
+    at: Date.parse(timestamp),
   }
 }

@@ -1,7 +1,8 @@
 import { z } from 'zod'
+import { isNoCommit } from '../../../forge/incoming.ts'
 import { commitOf, isAncestor, moveRef, refsOf, removeRef } from '../repositories.ts'
-import type { Repo } from '../state.ts'
-import { type Asked, type FakeRoute, ok, parse, Refusal, repoOf, there } from './route.ts'
+import type { Activity, Repo } from '../state.ts'
+import { type Asked, type FakeRoute, ok, page, parse, Refusal, repoOf, there } from './route.ts'
 
 const NewRef = z.object({ ref: z.string(), sha: z.string() })
 const Update = z.object({ sha: z.string(), force: z.boolean().default(false) })
@@ -9,6 +10,41 @@ const NONE = '0'.repeat(40)
 
 /** What git itself decides, it decides here. */
 export const refRoutes: readonly FakeRoute[] = [
+  {
+    method: 'GET',
+    template: '/repos/{owner}/{repo}/branches',
+    needs: { permission: 'contents', level: 'read' },
+    async handle(asked) {
+      const repo = repoOf(asked)
+      const api = asked.world.shapes.apiOf(repo)
+      const branches = [...(await refsOf(repo.dir))].flatMap(([ref, sha]) => {
+        const name = ref.replace(/^refs\/heads\//, '')
+        if (name === ref) return []
+        return [{ name, commit: { sha, url: `${api}/commits/${sha}` }, protected: repo.protections.has(name) }]
+      })
+      return page(asked, `/repos/${repo.fullName}/branches`, branches)
+    },
+  },
+  {
+    method: 'GET',
+    template: '/repos/{owner}/{repo}/activity',
+    needs: { permission: 'contents', level: 'read' },
+    async handle(asked) {
+      const repo = repoOf(asked)
+      const ref = asked.query.get('ref')
+      const all = repo.activities.filter((one) => ref === null || one.ref === ref || one.ref === `refs/heads/${ref}`)
+      const size = Number(asked.query.get('per_page') ?? 30)
+      const newest = all.toReversed().slice(0, size)
+      return ok(
+        await Promise.all(
+          newest.map(async (one) => ({
+            ...{ id: one.id, node_id: `A_${one.id}`, before: one.before, after: one.after, ref: one.ref },
+            ...{ timestamp: one.at, activity_type: await kindOf(repo, one), actor: asked.world.shapes.user(one.actor) },
+          })),
+        ),
+      )
+    },
+  },
   {
     method: 'GET',
     template: '/repos/{owner}/{repo}/git/ref/{ref}',
@@ -69,6 +105,12 @@ export const refRoutes: readonly FakeRoute[] = [
     },
   },
 ]
+
+async function kindOf(repo: Repo, { before, after }: Activity): Promise<string> {
+  if (isNoCommit(before)) return 'branch_creation'
+  if (isNoCommit(after)) return 'branch_deletion'
+  return (await isAncestor(repo.dir, before, after)) ? 'push' : 'force_push'
+}
 
 function checkProtection({ user }: Asked, repo: Repo, ref: string, sha: string, force: boolean): void {
   const protection = repo.protections.get(ref.replace(/^refs\/heads\//, ''))
