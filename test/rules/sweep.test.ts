@@ -221,7 +221,7 @@ test('a branch whose end nobody told of may come again with the same commit, and
   expect(await team.runs()).toHaveLength(before.length + 1)
 })
 
-test('the head of a pull request that nobody told of has its run; a fork’s is looked at once, and has none', async () => {
+test('the head of a pull request that nobody told of has its run; a fork’s is looked at once, too, and meets no secret', async () => {
   await team.hub.push('page')
   await team.settle()
   const opened = await silently(() =>
@@ -234,7 +234,10 @@ test('the head of a pull request that nobody told of has its run; a fork’s is 
   await looks(3)
 
   const pulls = (await team.runs()).filter(({ trigger }) => trigger.kind === 'pull_request')
-  expect(pulls.map(({ change }) => change.pullRequest?.number)).toEqual([opened.number])
+  expect(pulls.map(({ change, secrets }) => [change.pullRequest?.number, secrets]).sort()).toEqual([
+    [opened.number, 'repository'],
+    [opened.number + 1, 'none'],
+  ])
   const rows = await team.store.deliveries.list({ limit: 50, repo: REPO })
   expect(rows.filter(({ source }) => source === 'sweep').map(({ notice }) => notice?.about)).toEqual(
     expect.arrayContaining([
