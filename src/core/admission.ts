@@ -127,10 +127,10 @@ const DOOR_NAMES: Readonly<Record<Door, string>> = {
 }
 
 /** What a run has been told of itself when it was made, as facts: a retry decides by these, and can widen nothing. */
-export function factsOfRun(run: { readonly secrets: SecretScope; readonly held?: string }, asker: Access): TrustFacts {
+export function factsOfRun(run: { readonly secrets: SecretScope; readonly held?: string }, asker?: Access): TrustFacts {
   return {
     origin: run.secrets === 'none' ? 'fork' : 'branch',
-    asker,
+    ...(asker === undefined ? {} : { asker }),
     specChanged: run.held !== undefined,
     approved: false,
   }

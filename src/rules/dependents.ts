@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { RepositoryConfig } from '../config/types.ts'
-import { admit, ON_A_BRANCH } from '../core/admission.ts'
+import { type Admitted, admit, factsOfRun } from '../core/admission.ts'
 import { type Trigger, type Upstream, upstreamRef } from '../core/change.ts'
 import type { RunEvent } from '../core/events.ts'
 import { isOutcome } from '../core/outcome.ts'
@@ -96,7 +96,10 @@ export function createDependentsRule(deps: DependentsDeps): Rule {
         continue
       }
       runs++
-      dependents.push({ repo: name, run: await startOne(one.repository, one.tip, upstreamOf(repository, run)) })
+      const admission = admit('dependent', factsOfRun(run))
+      if (admission.kind === 'refused') throw new Error(`${run.id}: ${admission.sentence}`)
+      const upstream = upstreamOf(repository, run)
+      dependents.push({ repo: name, run: await startOne(one.repository, one.tip, upstream, admission) })
     }
     await store.events.append(run.id, 'dependents/started', [{ type: 'dependents.started.v1', dependents }])
     if (dependents.length > 0) log.info({ run: run.id, dependents }, 'dependents of a candidate were started')
@@ -111,7 +114,12 @@ export function createDependentsRule(deps: DependentsDeps): Rule {
     }
   }
 
-  async function startOne(dependent: RepositoryConfig, tip: string, upstream: Upstream): Promise<number> {
+  async function startOne(
+    dependent: RepositoryConfig,
+    tip: string,
+    upstream: Upstream,
+    admission: Admitted,
+  ): Promise<number> {
     const trigger: Trigger = {
       kind: 'upstream',
       repo: dependent.name,
@@ -125,8 +133,6 @@ export function createDependentsRule(deps: DependentsDeps): Rule {
     }
     const id = `${upstream.run}/${dependent.name}`
     const bodyDigest = createHash('sha256').update(id).digest('hex')
-    const admission = admit('dependent', ON_A_BRANCH)
-    if (admission.kind === 'refused') throw new Error(`${id}: ${admission.sentence}`)
     const delivery = { source: 'upstream', id, event: 'upstream', bodyDigest }
     const recorded = await store.deliveries.record(delivery, trigger, admission)
     if (recorded.kind !== 'run' && recorded.kind !== 'duplicate') throw new Error(`${id} was ${recorded.kind}`)

@@ -121,6 +121,51 @@ describe('mirrors', () => {
     await expect(mirrors.ensure('acme/web', { url: join(dir, 'gone') }, nowhere)).rejects.toThrow(GitFailed)
   })
 
+  it('shows how a file differs, byte by byte: a line end, another kind of file, one that is missing', async () => {
+    const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
+    const first = commit('.penstock.yml', 'one\ntwo\n')
+    const other = commit('a.txt', 'x')
+    const ended = commit('.penstock.yml', 'one\r\ntwo\n')
+    writeFileSync(join(work, '.gitattributes'), '*.yml -diff binary\n')
+    const hidden = commit('.penstock.yml', 'three\n')
+    rmSync(join(work, '.penstock.yml'))
+    symlinkSync('a.txt', join(work, '.penstock.yml'))
+    const link = commit('b.txt', 'x')
+    rmSync(join(work, '.penstock.yml'))
+    const gone = commit('c.txt', 'x')
+    const large = commit('.penstock.yml', 'x'.repeat(2 * 1024 * 1024))
+    for (const one of [first, large]) await mirrors.ensure('acme/web', { url: bare }, one)
+    const to = (one: string) => mirrors.difference('acme/web', first, one, '.penstock.yml')
+
+    expect(await to(other)).toBe('')
+    expect(await to(ended)).toContain('\n-one\n+one\r\n two\n')
+    expect(await to(hidden)).toContain('\n-one\n-two\n+three\n')
+    expect(await to(link)).toContain('120000')
+    expect(await to(gone)).toContain('deleted file')
+    expect(await to(large)).toBeUndefined()
+  })
+
+  it('knows what is on a branch now from what is only kept for somebody', async () => {
+    const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
+    const source = { url: bare }
+    const first = commit('a.txt', 'one')
+    const second = commit('a.txt', 'two')
+    run('push', '-q', 'origin', `${second}:refs/heads/old`)
+    const strangers = commit('a.txt', 'evil')
+    run('push', '-q', '--force', 'origin', `${first}:refs/heads/master`, `${strangers}:refs/pull/1/head`)
+    await mirrors.ensure('acme/web', source, strangers)
+    const isOnBranch = (one: string) => mirrors.isOnBranch('acme/web', source, one)
+
+    expect([await isOnBranch(first), await isOnBranch(second), await isOnBranch(strangers)]).toEqual([
+      true,
+      true,
+      false,
+    ])
+    run('push', '-q', 'origin', ':refs/heads/old')
+    expect([await isOnBranch(first), await isOnBranch(second)]).toEqual([true, false])
+    expect(await isOnBranch('b'.repeat(40))).toBe(false)
+  })
+
   it('never takes a branch whose name only ends like another one for that one', async () => {
     const first = commit('a.txt', 'one')
     const second = commit('a.txt', 'two')

@@ -82,6 +82,7 @@ async function candidate(until?: string, commit = COMMIT): Promise<RunRow> {
   const recorded = await store.deliveries.record(
     { source: 'git', id: `push-${commit}`, bodyDigest: commit, event: 'push' },
     { kind: 'push', repo: 'acme/api', requestedBy: 'ada', change },
+    { kind: 'starts', secrets: 'repository', privileged: true },
   )
   if (recorded.kind !== 'run') throw new Error(recorded.kind)
   await store.runs.setPlan(recorded.run.id, plan())

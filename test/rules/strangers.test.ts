@@ -155,6 +155,23 @@ test('a head that came while somebody wrote is not what they looked at', async (
   expect(comments().filter(({ body }) => /^@ben the head /.test(body))).toHaveLength(2)
 })
 
+test('a word that was written before this head was shown, and came late, is not about it', async () => {
+  await pushToFork({ '.penstock.yml': EVIL })
+  const number = await openFromFork()
+  team.passAtGithub(2000)
+  const then = team.world.now()
+  team.passAtGithub(2000)
+  const commit = await pushToFork({ '.penstock.yml': `${EVIL}# worse\n` })
+  await team.settle()
+
+  const comment = team.world.comment(REPO, number, { by: 'ben', body: '/ok-to-test' })
+  Object.assign(comment, { createdAt: then, updatedAt: then })
+  await team.settle()
+
+  expect((await pulls())[0]).toMatchObject({ status: 'waiting', change: { commit } })
+  expect(comments().at(-1)?.body).toContain(`name it: /ok-to-test ${commit.slice(0, 12)}`)
+})
+
 test('a named head is let in; a comment that was changed is not heard', async () => {
   const commit = await pushToFork({ '.penstock.yml': EVIL })
   const number = await openFromFork()
