@@ -269,6 +269,11 @@ function isEarlier({ at }: NewDelivery, branch: Branch): boolean | undefined {
   return at === undefined || branch.at === null || at === branch.at ? undefined : at < branch.at
 }
 
+/** The forge itself has shown where the branch was then. If clocks differ, the next look will see where it is now. */
+function isBeforeLook({ at }: NewDelivery, branch: Branch): boolean {
+  return at === undefined || at < branch.seen_at
+}
+
 /** A move that comes after the one that follows it: its commit gets its run, and the branch stays where it was seen. */
 async function isLate(
   db: Transaction<Schema>,
@@ -280,8 +285,7 @@ async function isLate(
   const isEarly = isEarlier(delivery, branch)
   if (isEarly !== undefined) return isEarly
   if (goesOn(branch, change)) return false
-  // The forge itself has shown where the branch is; if it has moved since, the next look will see that.
-  if (branch.looked === 1) return true
+  if (branch.looked === 1) return isBeforeLook(delivery, branch)
   if (!branch.commit_id) return false
   const next = await db
     .selectFrom('meanings')
@@ -305,7 +309,8 @@ async function isLateEnd(
   const isEarly = isEarlier(delivery, branch)
   if (isEarly !== undefined) return isEarly
   if (before === undefined || branch.commit_id === null || branch.commit_id === before) return false
-  return branch.looked === 1 || (await moveTo(db, { repo, ref, commit: before })) !== undefined
+  if (branch.looked === 1) return isBeforeLook(delivery, branch)
+  return (await moveTo(db, { repo, ref, commit: before })) !== undefined
 }
 
 async function seeBranch(

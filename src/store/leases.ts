@@ -164,6 +164,8 @@ async function acquire(tx: Writing, input: Parameters<Leases['acquire']>[0]): Pr
   if (known === undefined) {
     if (input.predecessor !== undefined) await end(db, earlierHolders(tables.requests, input.predecessor, holder))
     if (input.supersedes !== undefined) {
+      const later = await laterCandidate(db, tables.requests, input)
+      if (later !== undefined) return { kind: 'superseded', by: later }
       const older = tables.requests.filter((one) => one.state === 'waiting' && one.supersedes === input.supersedes)
       for (const request of older) {
         await db
@@ -201,6 +203,28 @@ async function acquire(tx: Writing, input: Parameters<Leases['acquire']>[0]): Pr
   if (own === undefined) throw new Error(`the request of ${holder} vanished within its own transaction`)
   const { position, sentence } = toWaiterRow(tables, own)
   return { kind: 'queued', position, holders: holdersFor(tables, requests), sentence }
+}
+
+/**
+ * Who waits for it or has it for a push that was made later, by the forge's time: an old push whose delivery came late does
+ * not overtake a newer one.
+ */
+async function laterCandidate(
+  db: Transaction<Schema>,
+  requests: readonly Request[],
+  { run, supersedes }: Parameters<Leases['acquire']>[0],
+): Promise<string | undefined> {
+  const others = requests.filter((one) => one.supersedes === supersedes && one.state !== 'superseded')
+  if (others.length === 0) return undefined
+  const pushes = await db
+    .selectFrom('runs')
+    .innerJoin('meanings', 'meanings.run_number', 'runs.number')
+    .select(['runs.id', 'at'])
+    .where('runs.id', 'in', [run, ...others.map((one) => one.run)])
+    .execute()
+  const pushedAt = (id: string) => pushes.find((push) => push.id === id)?.at ?? undefined
+  const own = pushedAt(run)
+  return own === undefined ? undefined : others.find((one) => (pushedAt(one.run) ?? own) > own)?.holder
 }
 
 /** `a/1` is earlier than `a/2`; a prefix that ends in `/` means all attempts before this holder's. */

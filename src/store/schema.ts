@@ -734,6 +734,7 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
       await db.schema.alterTable('deliveries').addColumn('repo', 'text').execute()
       await db.schema.alterTable('deliveries').addColumn('notice', 'bigint').execute()
       await index(db, 'deliveries', ['received_at'])
+      await index(db, 'meanings', ['run_number'])
     },
   },
 }

@@ -257,6 +257,35 @@ describe('the command line', () => {
     expect((await cli('eve', ['rnu'])).err).toContain('Did you mean run?')
   })
 
+  test('lists what forges have told, and what became of each', async () => {
+    const run = await server.run()
+    const body = { source: 'github', bodyDigest: 'x', repo: 'acme/web' }
+    const change = { commit: 'e'.repeat(40), ref: 'refs/heads/x' }
+    const push = { kind: 'push', repo: 'acme/web', change, requestedBy: 'ada' } as const
+    server.now(1000)
+    await server.store.deliveries.recordIgnored({ ...body, id: 'one', event: 'ping' }, 'ping\u001b[2J')
+    server.now(1000)
+    await server.store.deliveries.record({ ...body, id: 'two', event: 'push' }, push, {
+      kind: 'branch',
+      ref: change.ref,
+    })
+    server.now(1000)
+    await server.store.deliveries.record({ ...body, id: 'three', event: 'push' }, push)
+
+    const { out, code } = await cli('eve', ['delivery', 'list', '--repo', 'acme/web', '--limit', '3'])
+
+    expect(code).toBe(0)
+    const lines = out.split('\n').map((line) => line.split(/ {2,}/).slice(1).join(' | '))
+    expect(lines).toEqual([
+      'FROM | EVENT | REPOSITORY | ID | WHAT BECAME OF IT',
+      `github | push | acme/web | three | duplicate of run ${run.number + 1}`,
+      `github | push | acme/web | two | run ${run.number + 1}; waits`,
+      'github | ping | acme/web | one | ping\\u{1b}[2J',
+      '',
+    ])
+    expect((await cli('eve', ['delivery', 'list', '--limit', '0'])).code).toBe(2)
+  })
+
   test('ends with 4 when the token is wrong or gives no right to it', async () => {
     const run = await finished('failed')
 

@@ -61,7 +61,19 @@ describe('a push of GitHub', () => {
       kind: 'branch_deleted',
       repo: 'acme/web',
       ref: 'refs/heads/master',
+      before: BEFORE,
     })
+  })
+
+  test.each([
+    [1_760_000_000, 1_760_000_000_000],
+    ['2025-10-09T08:53:20Z', 1_760_000_000_000],
+    ['yesterday', undefined],
+    [{}, undefined],
+  ])('at %j is at that time, if it is one', (pushed_at, at) => {
+    const incoming = parseGithub('push', githubPush({ repository: { full_name: 'acme/web', pushed_at } }))
+
+    expect(incoming.kind === 'trigger' ? incoming.at : 'no trigger').toBe(at)
   })
 
   test('of a tag starts nothing, and says so', () => {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { JOB_SLOTS } from '../../src/core/pool.ts'
 import type { Store } from '../../src/store/types.ts'
-import { onEveryDatabase } from './backend.ts'
+import { delivery, onEveryDatabase, push } from './backend.ts'
 
 const RIGS = [
   {
@@ -197,6 +197,37 @@ await onEveryDatabase((lab) => {
     expect(await signaled(store)).toEqual(['workflow run2'])
     await store.leases.release('run1')
     expect(await signaled(store)).toEqual(['workflow run2', 'workflow run3'])
+  })
+
+  test('an old push whose delivery came late does not take an environment’s place from a newer one', async () => {
+    const { store } = lab()
+    const candidate = (run: string) => ask(store, run, { run, requests: [STAGING], supersedes: 'staging' })
+    const pushed = async (after: string, at?: number) => {
+      const told = await store.deliveries.record(delivery(at === undefined ? {} : { at }), push(after))
+      return told.kind === 'run' ? told.run.id : ''
+    }
+    const [first, third, second, unknown] = [
+      await pushed('a', 1),
+      await pushed('c', 3),
+      await pushed('b', 2),
+      await pushed('d'),
+    ]
+
+    const granted = await candidate(first)
+    const waiting = await candidate(third)
+    const late = await candidate(second)
+    await store.leases.release(first)
+    const promoted = await candidate(third)
+    const lateAgain = await candidate(second)
+    const timeless = await candidate(unknown)
+    await store.leases.release(third)
+    await store.leases.release(unknown)
+    const alone = await candidate(second)
+
+    expect([granted.kind, waiting.kind, promoted.kind, timeless.kind, alone.kind]).toEqual([
+      ...['granted', 'queued', 'granted', 'queued', 'granted'],
+    ])
+    expect([late, lateAgain]).toEqual([1, 2].map(() => ({ kind: 'superseded', by: third })))
   })
 
   test('a unit that left the file ends with its holder, and its fence does not fall when it comes back', async () => {

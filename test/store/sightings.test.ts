@@ -4,8 +4,8 @@ import { commit, delivery, onEveryDatabase, push } from './backend.ts'
 
 const REPO = 'acme/web'
 const MASTER = 'refs/heads/master'
-/** As the forge has it; the store's own clock does not matter for it. */
-const at = (minute: number) => ({ at: 1_700_000_000_000 + minute * 60_000 })
+/** As the forge has it, whose clock goes as ours does. */
+const at = (minute: number) => ({ at: 1_800_000_000_000 + minute * 60_000 })
 
 const known = async (store: Store, ref = MASTER): Promise<KnownBranch | undefined> =>
   (await store.sightings.of(REPO))?.find((one) => one.ref === ref)

@@ -65,7 +65,7 @@ test.each([
   [200, 2],
   [200, 3],
 ])(
-  '%i deliveries, shuffled, of which 30 %% are copies, are one run for each meaning (seed %i)',
+  'of %i deliveries, shuffled, three in ten of them copies, each meaning is one run (seed %i)',
   async (count, seed) => {
     const storm = createStorm(seed, count)
 
