@@ -1,6 +1,6 @@
 import { z } from 'zod'
+import { found, isStatus, read } from '../answers.ts'
 import type { PullRequest, PullRequests, Review } from '../types.ts'
-import { found, isStatus, read } from './answers.ts'
 import type { Connection } from './connect.ts'
 
 const Login = z.object({ login: z.string() })

@@ -1,6 +1,6 @@
 import { z } from 'zod'
+import { found, isStatus, read } from '../answers.ts'
 import type { Branches, Forge } from '../types.ts'
-import { found, isStatus, read } from './answers.ts'
 import type { Connection } from './connect.ts'
 
 const GitRef = z.object({ object: z.object({ sha: z.string() }) })
