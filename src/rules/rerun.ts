@@ -11,7 +11,7 @@ const LOOKED_AT = 200
 export function createRerunRule(deps: {
   readonly runs: Runs
   /** The person of the operator's file with this login at the repository's forge. */
-  readonly personOf: (login: string) => string | undefined
+  readonly personOf: (login: string, repository: Kept['repository']) => string | undefined
 }): Rule {
   async function rerun(kept: Kept, { commit, identity, by }: Extract<Notice, { kind: 'rerun' }>): Promise<string> {
     const access = await kept.forge.people?.access(by)
@@ -19,7 +19,7 @@ export function createRerunRule(deps: {
     const run = await runOf(kept.repository.name, commit, identity)
     if (run === undefined) return `no run of ${commit.slice(0, 12)} is known`
     if (!isOutcome(run.status)) return `run ${run.number} has not ended`
-    const answer = await deps.runs.retry(run.id, run.try, deps.personOf(by) ?? by)
+    const answer = await deps.runs.retry(run.id, run.try, deps.personOf(by, kept.repository) ?? by)
     return answer.kind === 'retried'
       ? `run ${run.number} is tried again, as ${by} asked`
       : `run ${run.number} is not tried again: ${answer.why}`
