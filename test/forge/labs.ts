@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { World } from '../../src/embedded/fake-github/world.ts'
 import { createGiteaForge } from '../../src/forge/gitea/forge.ts'
 import { createGitlabForge } from '../../src/forge/gitlab/forge.ts'
 import type { Forge } from '../../src/forge/types.ts'
@@ -89,14 +90,17 @@ export function underTest(
     readonly commentId?: (id: number, pull: number) => string
   } = {},
 ): ForgeUnderTest {
+  return { ...handsOf(world, commentId), forge, push, stop, differs, self: 'penstock' }
+}
+
+/** What people do in `acme/web`, whatever API the world is behind. */
+export function handsOf(
+  world: World,
+  commentId: (id: number, pull: number) => string = String,
+): Required<Pick<ForgeUnderTest, 'pulls' | 'setAccess'>> {
   const opened = async (head: string, base: string, by: string, draft = false) =>
     (await world.openPull(REPO, { by, head, base, title: `From ${head}`, draft })).number
   return {
-    forge,
-    push,
-    stop,
-    differs,
-    self: 'penstock',
     pulls: {
       open: ({ head, base, draft }) => opened(head, base, 'ada', draft),
       async openFromFork(base) {

@@ -1,26 +1,10 @@
 import { z } from 'zod'
 import { found, isStatus, read } from '../answers.ts'
+import { Pull, toPullRequestOf } from '../pull.ts'
 import type { PullRequest, PullRequests, Review } from '../types.ts'
 import type { Connection } from './connect.ts'
 
 const Login = z.object({ login: z.string() })
-const Side = z.object({ ref: z.string(), sha: z.string(), repo: z.object({ full_name: z.string() }).nullish() })
-
-const Pull = z.object({
-  number: z.int().positive(),
-  state: z.enum(['open', 'closed']),
-  merged: z.boolean().nullish(),
-  draft: z.boolean().nullish(),
-  title: z.string(),
-  body: z.string().nullish(),
-  user: Login.nullish(),
-  labels: z.array(z.object({ name: z.string() })).nullish(),
-  head: Side,
-  base: Side,
-  html_url: z.string().nullish(),
-})
-type Pull = z.infer<typeof Pull>
-
 const PullReview = z.object({
   id: z.int(),
   user: Login.nullish(),
@@ -43,21 +27,7 @@ export function createPullRequests({ rest, at, repo: fullName }: Connection): Pu
   openAt(commit: string, base: string): Promise<number | undefined>
 } {
   function toPullRequest(pull: Pull): PullRequest {
-    const { number, state, title, head, base } = pull
-    const repo = head.repo?.full_name
-    return {
-      number,
-      state,
-      merged: pull.merged ?? false,
-      draft: pull.draft ?? DRAFT.test(title),
-      title,
-      ...(pull.user ? { author: pull.user.login } : {}),
-      labels: (pull.labels ?? []).map((label) => label.name),
-      head: { commit: head.sha, branch: head.ref, ...(repo === undefined ? {} : { repo }) },
-      base: { branch: base.ref, commit: base.sha },
-      fork: repo?.toLowerCase() !== fullName.toLowerCase(),
-      url: pull.html_url ?? '',
-    }
+    return toPullRequestOf(fullName, { ...pull, draft: pull.draft ?? DRAFT.test(pull.title) })
   }
 
   async function* open(base?: string): AsyncGenerator<Pull> {

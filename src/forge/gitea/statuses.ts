@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { read } from '../answers.ts'
+import { type Row, standing } from '../standing.ts'
 import { cutTo } from '../text.ts'
 import { type CommitStatus, ForgeAnswerUnusable, type Statuses, type StatusState } from '../types.ts'
 import type { Connection } from './connect.ts'
@@ -27,17 +28,9 @@ const MAX_DESCRIPTION = 140
 
 export function createStatuses({ rest, at }: Connection): Statuses {
   async function of(commit: string): Promise<readonly CommitStatus[]> {
-    const newest = new Map<string, z.infer<typeof Status>>()
-    for await (const page of rest.pages(`${at}/commits/${commit}/statuses`)) {
-      for (const one of read(z.array(Status), page)) {
-        if (one.id > (newest.get(one.context)?.id ?? 0)) newest.set(one.context, one)
-      }
-    }
-    return [...newest.values()].flatMap(({ context, status, description, target_url }) => {
-      const state = STATES[status]
-      if (state === undefined) return []
-      return [{ commit, context, state, description: description ?? '', ...(target_url ? { url: target_url } : {}) }]
-    })
+    const all: Row[] = []
+    for await (const page of rest.pages(`${at}/commits/${commit}/statuses`)) all.push(...read(z.array(Status), page))
+    return standing(commit, all, STATES)
   }
 
   return {

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { isStatus, read } from '../answers.ts'
+import { type Row, standing } from '../standing.ts'
 import { cutTo } from '../text.ts'
 import { type CommitStatus, ForgeAnswerUnusable, type Statuses, type StatusState } from '../types.ts'
 import type { Connection } from './connect.ts'
@@ -39,18 +40,11 @@ const MAX_DESCRIPTION = 255
 
 export function createStatuses({ rest, at }: Connection): Statuses {
   async function of(commit: string): Promise<readonly CommitStatus[]> {
-    const newest = new Map<string, z.infer<typeof Status>>()
     // One for each ref that the commit is on.
-    for await (const page of rest.pages(`${at}/repository/commits/${commit}/statuses`)) {
-      for (const one of read(z.array(Status), page)) {
-        if (one.id > (newest.get(one.name)?.id ?? 0)) newest.set(one.name, one)
-      }
-    }
-    return [...newest.values()].flatMap(({ name: context, status, description, target_url }) => {
-      const state = STATES[status]
-      if (state === undefined) return []
-      return [{ commit, context, state, description: description ?? '', ...(target_url ? { url: target_url } : {}) }]
-    })
+    const all: Row[] = []
+    for await (const page of rest.pages(`${at}/repository/commits/${commit}/statuses`))
+      all.push(...read(z.array(Status), page).map((one) => ({ ...one, context: one.name })))
+    return standing(commit, all, STATES)
   }
 
   return {
