@@ -48,7 +48,7 @@ const MOST_SIGNATURES = 8
 const SIGNATURE = /^v1,([A-Za-z0-9+/]{43}=)$/
 
 /**
- * A signature, as Standard Webhooks has it, where the webhook has a signing token (since GitLab 19); else the secret token
+ * A signature, as Standard Webhooks has it, where the webhook has a signing token, as newer versions offer it; else the secret token
  * itself, which proves only that the sender knows it: what GitLab sends must not be readable on its way.
  */
 export function gitlabProof(header: GiveHeader): Proof {

@@ -51,7 +51,7 @@ const DOORS: readonly Door[] = [
   {
     kind: 'gitlab',
     proof: gitlabProof,
-    // A retry keeps the first; the second is another for each try (before GitLab 17.4 there is no more).
+    // A retry keeps the first; the second is another for each try (older versions have no more).
     delivery: ['idempotency-key', 'x-gitlab-webhook-uuid'],
     event: ['x-gitlab-event'],
     parse: parseGitlab,

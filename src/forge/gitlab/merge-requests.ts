@@ -83,7 +83,10 @@ export function createMergeRequests({ rest, at, repo: fullName }: Connection): P
     return all.find((merge) => merge.source_project_id === merge.target_project_id)
   }
 
-  /** What the head was when somebody approved: GitLab keeps approvals over pushes unless it is told not to. */
+  /**
+   * What the head was when somebody approved: GitLab keeps approvals over pushes unless it is told not to. One that came at
+   * the same moment had not been seen.
+   */
   async function headAt(number: number): Promise<(time: string | null | undefined) => string | undefined> {
     const all: z.infer<typeof Version>[] = []
     for await (const page of rest.pages(`${list}/${number}/versions`)) all.push(...read(z.array(Version), page))
@@ -91,7 +94,7 @@ export function createMergeRequests({ rest, at, repo: fullName }: Connection): P
     return (time) =>
       time == null
         ? undefined
-        : newestFirst.find(({ created_at }) => Date.parse(created_at) <= Date.parse(time))?.head_commit_sha
+        : newestFirst.find(({ created_at }) => Date.parse(created_at) < Date.parse(time))?.head_commit_sha
   }
 
   return {

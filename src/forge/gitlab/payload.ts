@@ -43,7 +43,7 @@ const Note = z.object({
   object_attributes: z.object({
     id: z.int().positive(),
     noteable_type: z.string(),
-    /** Absent before GitLab 16.11. */
+    /** Older versions tell of new ones only, and do not say so. */
     action: z.string().nullish(),
     system: z.boolean().nullish(),
   }),

@@ -203,9 +203,11 @@ export const routes: readonly (ApiRoute & { readonly query?: readonly string[] }
     handle(asked) {
       const { world } = asked
       const pull = pullOf(asked)
-      // The heads that somebody has spoken about, and the one that is there now.
-      const heads = new Map(pull.reviews.map((one) => [one.commit, one.at]))
-      for (const one of pull.reviews.toReversed()) heads.set(one.commit, one.at)
+      // The heads that somebody has spoken about, each a second older than the first word; the one that is there now.
+      const heads = new Map<string, string>()
+      for (const { commit, at } of pull.reviews) {
+        if (!heads.has(commit)) heads.set(commit, new Date(Date.parse(at) - 1000).toISOString())
+      }
       if (!heads.has(pull.commit)) heads.set(pull.commit, world.now())
       const versions = [...heads].map(([head_commit_sha, created_at], id) => ({ id, head_commit_sha, created_at }))
       return page(asked, versions.toReversed())
