@@ -1,5 +1,6 @@
 import type { Logger } from 'pino'
 import { createBallots } from '../src/approval/ballots.ts'
+import { personOf } from '../src/config/people.ts'
 import type { Config, RepositoryConfig } from '../src/config/types.ts'
 import type { Forge } from '../src/forge/types.ts'
 import type { Mirrors } from '../src/git/mirrors.ts'
@@ -32,8 +33,7 @@ export interface RulesDeps {
 export function createRules(deps: RulesDeps): readonly Rule[] {
   const { config, store, mirrors, clock, log } = deps
   const { deliveries, merges, runs, sightings, reports, audit } = store
-  const personOf = (login: string) =>
-    Object.values(config.people).find(({ github }) => github?.toLowerCase() === login.toLowerCase())?.name
+  const whoIs = (login: string, repository: RepositoryConfig) => personOf(config, repository, login)
   const specDifference = createSpecDifferences({ mirrors, file: SPEC_FILE })
   const upToDate = createUpToDate({ mirrors, clock })
   const ballots = createBallots({ config, store, clock })
@@ -41,12 +41,12 @@ export function createRules(deps: RulesDeps): readonly Rule[] {
   const urlOf = (run: number) => `${config.server.url}/api/v1/runs/${run}`
   return [
     createPullRequestRule({ deliveries, runs, specDifference }),
-    createOkToTestRule({ runs, specDifference, personOf }),
-    createRerunRule({ runs, personOf }),
+    createOkToTestRule({ runs, specDifference, personOf: whoIs }),
+    createRerunRule({ runs, personOf: whoIs }),
     createUpToDateRule(upToDate),
     createMergeRule({ merges, runs, mirrors, people: config.people, clock }),
     createMergeQueueRule({ deliveries, upToDate }),
-    createPromotionRule({ store, ballots, mirrors, personOf, mask, urlOf, clock, log }),
+    createPromotionRule({ store, ballots, mirrors, personOf: whoIs, mask, urlOf, clock, log }),
     createDependentsRule({ ...deps, repositories: config.repositories }),
     createLostDeliveryRule({ clock, log }),
     createUntoldBranchRule({ deliveries, sightings, clock, log }),

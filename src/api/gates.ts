@@ -96,7 +96,7 @@ export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] 
   }
 
   /** Nobody is left to take it, and a vote that is told nobody must not pass for one that was given. */
-  function judge(run: RunDetail, ballot: Parameters<typeof ballots.judge>[0]) {
+  function _judge(run: RunDetail, ballot: Parameters<typeof ballots.judge>[0]) {
     if (isOutcome(run.status))
       return { counts: false, why: `run ${run.number} has ended: ${run.status}; retry it first` } as const
     return ballots.judge(ballot)

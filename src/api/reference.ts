@@ -22,9 +22,10 @@ parameters and unknown keys are errors.
 
 ## Deliveries
 
-\`POST /hooks/github\` and \`POST /hooks/git\` (also with \`/<owner>/<repository>\` behind) take deliveries, signed with
-HMAC-SHA256 over the raw bytes: \`X-Hub-Signature-256\`, or \`X-Penstock-Signature-256\` with \`X-Penstock-Delivery\` for
-plain repositories. Answers: 202 with the run, 200 with the run it became before (\`duplicate\`) or with why it starts
+\`POST /hooks/github\`, \`/hooks/gitea\`, \`/hooks/gitlab\` and \`/hooks/git\` (also with the repository's name behind) take
+deliveries, signed with HMAC-SHA256 over the raw bytes: \`X-Hub-Signature-256\`; \`X-Gitea-Signature\` (or \`X-Forgejo-\`);
+\`webhook-signature\`, or \`X-Gitlab-Token\` where GitLab does not sign; \`X-Penstock-Signature-256\` with
+\`X-Penstock-Delivery\` for plain repositories. Answers: 202 with the run, 200 with the run it became before (\`duplicate\`) or with why it starts
 nothing (\`ignored\`); 401 signature, 403 repository, 408 too slow, 409 the id was used for another body, 413 over 25 MiB,
 415 not JSON, 400 and 422 what is wrong with it, 503 try again.
 

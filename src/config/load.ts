@@ -91,6 +91,8 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
         name,
         roles: person.roles,
         ...(person.github === undefined ? {} : { github: person.github }),
+        ...(person.gitea === undefined ? {} : { gitea: person.gitea }),
+        ...(person.gitlab === undefined ? {} : { gitlab: person.gitlab }),
         email: typeof person.email === 'string' ? [person.email] : (person.email ?? []),
       },
     ]),
@@ -229,15 +231,10 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
   ): Promise<ForgeConfig> {
     if (written === 'git') return { kind: 'git' }
     if (written === 'github') return { kind: 'github', api: 'https://api.github.com' }
+    if ('gitea' in written) return resolveByToken('gitea', written.gitea, where)
+    if ('gitlab' in written) return resolveByToken('gitlab', written.gitlab, where)
     const { api, token, app } = written.github
-    if (token !== undefined) {
-      const at = [...where, 'github', 'token']
-      const access = {
-        kind: 'token',
-        token: await secret(at, token, MIN_SECRET, 'is too short to be a token'),
-      } as const
-      return { kind: 'github', api, access }
-    }
+    if (token !== undefined) return resolveByToken('github', { api, token }, where)
     if (app === undefined) return { kind: 'github', api }
     const at = [...where, 'github', 'app', 'private_key']
     const before = problems.length
@@ -251,6 +248,16 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
       api,
       access: { kind: 'app', id: String(app.id), privateKey, ...(installation === undefined ? {} : { installation }) },
     }
+  }
+
+  async function resolveByToken<K extends 'github' | 'gitea' | 'gitlab'>(
+    kind: K,
+    { api, token }: { readonly api: string; readonly token?: SecretReference | undefined },
+    where: readonly PropertyKey[],
+  ) {
+    if (token === undefined) return { kind, api }
+    const value = await secret([...where, kind, 'token'], token, MIN_SECRET, 'is too short to be a token')
+    return { kind, api, access: { kind: 'token', token: value } } as const
   }
 
   async function resolveDatabase(): Promise<DatabaseConfig | undefined> {

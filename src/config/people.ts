@@ -1,5 +1,5 @@
 import type { Change } from '../core/change.ts'
-import type { Config } from './types.ts'
+import type { Config, PersonConfig, RepositoryConfig } from './types.ts'
 
 /** The people who may answer the environment's gate now, roles resolved; sorted. Empty where there is no gate. */
 export function approversOf(config: Config, repo: string, environment: string): readonly string[] {
@@ -25,12 +25,34 @@ export function excludedOf(config: Config, change: Pick<Change, 'author' | 'push
     if (identity === undefined) continue
     for (const candidate of spellings(identity)) {
       for (const person of Object.values(config.people)) {
-        const known = [person.name, ...(person.github === undefined ? [] : [person.github]), ...person.email]
+        const known = [person.name, ...loginsOf(person), ...person.email]
         if (known.some((one) => one.toLowerCase() === candidate)) names.add(person.name)
       }
     }
   }
   return [...names].sort()
+}
+
+/** The person with this login at the repository's forge: the same login elsewhere may be somebody else's. */
+export function personOf(
+  { people }: Pick<Config, 'people'>,
+  { forge: { kind } }: Pick<RepositoryConfig, 'forge'>,
+  login: string,
+): string | undefined {
+  if (kind === 'git') return undefined
+  return Object.values(people).find((one) => one[kind]?.toLowerCase() === login.toLowerCase())?.name
+}
+
+/** Their login at the repository's forge. */
+export function loginOf(
+  person: PersonConfig,
+  { forge: { kind } }: Pick<RepositoryConfig, 'forge'>,
+): string | undefined {
+  return kind === 'git' ? undefined : person[kind]
+}
+
+function loginsOf({ github, gitea, gitlab }: PersonConfig): readonly string[] {
+  return [github, gitea, gitlab].filter((login) => login !== undefined)
 }
 
 /** `Ada Lovelace <ada@example.org>` names three: the whole, the name, the address. */

@@ -61,6 +61,11 @@ const Environment = z.strictObject({
   expires: duration.describe('How long the gate waits for its answer; `7d` unless said.').optional(),
 })
 
+/** Of a forge that knows one kind of credential. */
+function byToken(api: z.ZodType<string>, token: string) {
+  return z.strictObject({ api, token: SecretReference.describe(token).optional() })
+}
+
 const Repository = z.strictObject({
   forge: z
     .union(
@@ -98,13 +103,25 @@ const Repository = z.strictObject({
               'must have either `token` or `app`, not both',
             ),
         }),
+        z.strictObject({
+          gitea: byToken(
+            httpUrl.describe('`https://HOST/api/v1`, of Gitea or Forgejo.'),
+            'Of an account that is an administrator of the repository: nobody else is told who may do what in it.',
+          ),
+        }),
+        z.strictObject({
+          gitlab: byToken(
+            httpUrl.describe('Of one’s own: `https://HOST/api/v4`.').default('https://gitlab.com/api/v4'),
+            'Of a project or a person, with the scope `api` and at least the role Maintainer.',
+          ),
+        }),
       ],
       {
         error:
-          'must be `git`, `github` or `{ github: { api: …, token: { env: NAME } } }`, or with `app` instead of `token`',
+          'must be `git`, `github`, or `{ FORGE: { api: …, token: { env: NAME } } }` where FORGE is `github` (which may have `app` instead of `token`), `gitea` (Forgejo, too; needs `api`) or `gitlab`',
       },
     )
-    .describe('Where the repository is kept: `git` (a plain one) or `github`.'),
+    .describe('Where the repository is kept: `git` (a plain one), `github`, or one of the mappings.'),
   url: z.string().min(1).describe('A path, `ssh://…` or `https://…`: the only place that is ever fetched from.'),
   branches: z
     .strictObject({ candidate: branch.default('master'), production: branch.default('production') })
@@ -149,6 +166,8 @@ const Person = z.strictObject({
     .min(1, 'must have at least one role')
     .describe('What this person may do.'),
   github: z.string().min(1).describe('Login at GitHub.').optional(),
+  gitea: z.string().min(1).describe('Login at Gitea or Forgejo.').optional(),
+  gitlab: z.string().min(1).describe('Login at GitLab.').optional(),
   email: z
     .union([z.string(), z.array(z.string())], { error: 'must be an address or a list of addresses' })
     .describe('Addresses in commits: whoever wrote a change cannot approve it.')

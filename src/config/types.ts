@@ -31,7 +31,10 @@ export type DatabaseConfig =
 export interface PersonConfig {
   readonly name: string
   readonly roles: readonly Role[]
+  /** Logins, by the forge. */
   readonly github?: string
+  readonly gitea?: string
+  readonly gitlab?: string
   readonly email: readonly string[]
 }
 
@@ -39,9 +42,15 @@ export type ForgeConfig =
   | { readonly kind: 'git' }
   /** Without `access` only what git itself can do is done. */
   | { readonly kind: 'github'; readonly api: string; readonly access?: GithubAccessConfig }
+  | { readonly kind: 'gitea' | 'gitlab'; readonly api: string; readonly access?: TokenAccessConfig }
+
+export interface TokenAccessConfig {
+  readonly kind: 'token'
+  readonly token: Secret
+}
 
 export type GithubAccessConfig =
-  | { readonly kind: 'token'; readonly token: Secret }
+  | TokenAccessConfig
   | { readonly kind: 'app'; readonly id: string; readonly privateKey: Secret; readonly installation?: number }
 
 export interface RepositoryConfig {

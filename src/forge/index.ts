@@ -1,9 +1,11 @@
 import type { RepositoryConfig } from '../config/types.ts'
 import type { Mirrors } from '../git/mirrors.ts'
 import { createGitForge } from './git/forge.ts'
+import { createGiteaForge } from './gitea/forge.ts'
 import type { GithubAccess } from './github/connect.ts'
 import { createGithubForge } from './github/forge.ts'
 import type { Log } from './github/lacks.ts'
+import { createGitlabForge } from './gitlab/forge.ts'
 import type { Forge } from './types.ts'
 
 export interface ForgesDeps {
@@ -29,8 +31,12 @@ export function createForges({ mirrors, url, log, clock }: ForgesDeps): (reposit
   }
 
   function create({ forge, name, url: from, branches }: RepositoryConfig): Forge {
-    // Without credentials GitHub takes nothing from us; what git can do by itself (over ssh, say) it does.
+    // Without credentials no API takes anything from us; what git can do by itself (over ssh, say) it does.
     if (forge.kind === 'git' || forge.access === undefined) return createGitForge(mirrors, name, { url: from })
+    if (forge.kind !== 'github') {
+      const make = forge.kind === 'gitea' ? createGiteaForge : createGitlabForge
+      return make({ repo: name, api: forge.api, token: forge.access.token.reveal(), url: from, mirrors })
+    }
     return createGithubForge({
       repo: name,
       api: forge.api,

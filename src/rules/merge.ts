@@ -1,3 +1,4 @@
+import { loginOf } from '../config/people.ts'
 import { permissionsOf } from '../config/roles.ts'
 import type { Config } from '../config/types.ts'
 import { commandIn } from '../core/command.ts'
@@ -159,11 +160,12 @@ export function createMergeRule({ merges, runs, mirrors, people, clock }: MergeD
   }
 
   /** Asked at the moment of merging: who has left since merges nothing. */
-  async function mayMerge({ forge }: Kept, { by, channel }: MergeRow): Promise<boolean> {
+  async function mayMerge({ repository, forge }: Kept, { by, channel }: MergeRow): Promise<boolean> {
     if (channel !== 'api' && channel !== 'cli') return mayWrite(forge, by)
     const person = Object.hasOwn(people, by) ? people[by] : undefined
     if (person === undefined) return false
-    if (person.github !== undefined) return mayWrite(forge, person.github)
+    const login = loginOf(person, repository)
+    if (login !== undefined) return mayWrite(forge, login)
     // No account at the forge that could be asked: then only who may overrule the rules.
     return permissionsOf(person.roles).has('override')
   }

@@ -39,7 +39,7 @@ export function createPromotionVotes({
     const repo = kept.repository.name
     const before = await promotions.ballot(repo, key)
     if (before?.done) return { counts: before.why === undefined }
-    const by = login === undefined ? undefined : personOf(login)
+    const by = login === undefined ? undefined : personOf(login, kept.repository)
     const ballot = { gate, answer, by: by ?? '', channel: CHANNEL, ...(comment === undefined ? {} : { comment }) }
     const { why } = before ?? (await promotions.judged(repo, key, gate.id, whyNot(said, by)))
     if (why === undefined) await ballots.cast(ballot, `vote/${repo}/${key}`)
@@ -68,7 +68,7 @@ export function createPromotionVotes({
   async function review(kept: Kept, gate: GateRow, pull: number, { by: login, state, commit }: Review): Promise<void> {
     const said = { kept, gate, pull, login }
     const key = (word: string) => `review/${pull}/${login.toLowerCase()}/${word}/${commit ?? ''}`
-    const person = personOf(login)
+    const person = personOf(login, kept.repository)
     const objects = gate.objections.some(({ by }) => by === person)
     const via = `${PULL}${pull}`
     switch (state) {
@@ -111,7 +111,7 @@ export function createPromotionVotes({
       for (const { by, via } of gate.objections) {
         const other = Number(via.slice(PULL.length))
         if (other === pull) continue
-        const word = (await at.pulls.reviews(other)).find((one) => personOf(one.by) === by)
+        const word = (await at.pulls.reviews(other)).find((one) => personOf(one.by, at.repository) === by)
         if (word === undefined || word.state !== 'changes_requested') await gates.withdraw(gate.id, by)
       }
     },

@@ -16,7 +16,7 @@ export interface PromotionDeps {
   readonly ballots: Ballots
   readonly mirrors: Pick<Mirrors, 'ensure' | 'between'>
   /** The person of the operator's file with this login at the repository's forge. */
-  readonly personOf: (login: string) => string | undefined
+  readonly personOf: (login: string, repository: Kept['repository']) => string | undefined
   /** Takes a repository's secrets out of what is told. */
   readonly mask: (repo: string, text: string) => string
   /** Where a run is shown. */

@@ -17,7 +17,7 @@ const LOOKED_AT = 200
 export function createRerunRule(deps: {
   readonly runs: Runs
   /** The person of the operator's file with this login at the repository's forge. */
-  readonly personOf: (login: string) => string | undefined
+  readonly personOf: (login: string, repository: Kept['repository']) => string | undefined
 }): Rule {
   async function byButton(kept: Kept, notice: Extract<Notice, { kind: 'rerun' }>): Promise<string> {
     const { commit, identity, by } = notice
@@ -56,7 +56,12 @@ export function createRerunRule(deps: {
     const admission = admit('retry', factsOfRun(run, access))
     if (admission.kind !== 'starts') return `run ${run.number} is not tried again for ${by}: ${admission.sentence}`
     if (!isOutcome(run.status)) return `run ${run.number} has not ended`
-    const answer = await deps.runs.retry(run.id, asked.fromTry ?? run.try, deps.personOf(by) ?? by, cause)
+    const answer = await deps.runs.retry(
+      run.id,
+      asked.fromTry ?? run.try,
+      deps.personOf(by, kept.repository) ?? by,
+      cause,
+    )
     return answer.kind === 'retried'
       ? `run ${run.number} is tried again, as ${by} asked`
       : `run ${run.number} is not tried again: ${answer.why}`

@@ -16,7 +16,7 @@ export function createOkToTestRule(deps: {
   readonly runs: Runs
   readonly specDifference: SpecDifferenceOf
   /** The person of the operator's file with this login at the repository's forge. */
-  readonly personOf: (login: string) => string | undefined
+  readonly personOf: (login: string, repository: Kept['repository']) => string | undefined
 }): Rule {
   async function attend(kept: Kept, pullRequest: number, id: string): Promise<string | undefined> {
     const comment = await kept.forge.comments?.get(id)
@@ -49,7 +49,7 @@ export function createOkToTestRule(deps: {
         ...(shown?.changedAt === undefined ? {} : { shownAt: shown.changedAt }),
       })
       if (judged.kind === 'refused') return judged.sentence
-      await deps.runs.admit(run.id, head, deps.personOf(by) ?? by, `comment/${id}`)
+      await deps.runs.admit(run.id, head, deps.personOf(by, kept.repository) ?? by, `comment/${id}`)
       return `${head.slice(0, 12)} runs, as run ${run.number}`
     }
   }

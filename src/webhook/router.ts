@@ -2,18 +2,20 @@ import { createHash } from 'node:crypto'
 import express, { type Request, type Response, type Router } from 'express'
 import type { Logger } from 'pino'
 import { problem, sendProblem } from '../api/problem.ts'
-import type { Config, RepositoryConfig } from '../config/types.ts'
+import type { Config, ForgeConfig, RepositoryConfig } from '../config/types.ts'
 import { admit, ON_A_BRANCH } from '../core/admission.ts'
 import { branchName, isFullCommit, type Trigger } from '../core/change.ts'
 import { isPromotionBranch } from '../core/ids.ts'
 import { unreachable } from '../core/unreachable.ts'
 import { parseGit } from '../forge/git/payload.ts'
+import { parseGitea } from '../forge/gitea/payload.ts'
 import { parseGithub } from '../forge/github/payload.ts'
+import { parseGitlab } from '../forge/gitlab/payload.ts'
 import type { Parse } from '../forge/incoming.ts'
 import { JsonRefused, parseJson } from '../forge/json.ts'
-import { isSignature, isSignedWith } from '../forge/signature.ts'
 import type { Audit, Deliveries, NewDelivery, Recorded } from '../store/types.ts'
 import { BODY_LIMITS, type BodyLimits, createBodyReader } from './body.ts'
+import { bareSignature, type GiveHeader, githubSignature, gitlabProof, type Proof, penstockSignature } from './proof.ts'
 
 export interface WebhookDeps {
   readonly config: Config
@@ -23,11 +25,12 @@ export interface WebhookDeps {
 }
 
 interface Door {
-  readonly kind: 'github' | 'git'
-  readonly signature: string
-  readonly weakSignature?: string
-  readonly delivery: string
-  readonly event: string
+  readonly kind: ForgeConfig['kind']
+  /** What the headers bring to prove that the body is from somebody who has a secret of ours. */
+  readonly proof: (header: GiveHeader) => Proof
+  /** Headers, the first that is there counts. */
+  readonly delivery: readonly string[]
+  readonly event: readonly string[]
   readonly defaultEvent?: string
   readonly parse: Parse
 }
@@ -35,30 +38,45 @@ interface Door {
 const DOORS: readonly Door[] = [
   {
     kind: 'github',
-    signature: 'x-hub-signature-256',
-    weakSignature: 'x-hub-signature',
-    delivery: 'x-github-delivery',
-    event: 'x-github-event',
+    proof: githubSignature,
+    delivery: ['x-github-delivery'],
+    event: ['x-github-event'],
     parse: parseGithub,
   },
   {
+    kind: 'gitea',
+    proof: bareSignature('x-gitea-signature', 'x-forgejo-signature'),
+    delivery: ['x-gitea-delivery', 'x-forgejo-delivery'],
+    event: ['x-gitea-event', 'x-forgejo-event'],
+    parse: parseGitea,
+  },
+  {
+    kind: 'gitlab',
+    proof: gitlabProof,
+    // A retry keeps the first; the second is another for each try (older versions have no more).
+    delivery: ['idempotency-key', 'x-gitlab-webhook-uuid'],
+    event: ['x-gitlab-event'],
+    parse: parseGitlab,
+  },
+  {
     kind: 'git',
-    signature: 'x-penstock-signature-256',
-    delivery: 'x-penstock-delivery',
-    event: 'x-penstock-event',
+    proof: penstockSignature,
+    delivery: ['x-penstock-delivery'],
+    event: ['x-penstock-event'],
     defaultEvent: 'push',
     parse: parseGit,
   },
 ]
 
 const DELIVERY_ID = /^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$/
-const EVENT = /^[a-z][a-z0-9_]{0,63}$/
+/** `push`, and GitLab's `Merge Request Hook`. */
+const EVENT = /^[A-Za-z][A-Za-z0-9_ ]{0,63}$/
 /** The same for a repository that is unknown and for one that another's secret has signed for. */
 const NOT_YOURS = 'the repository in the payload is not one that this signature is good for'
 
 /**
- * `POST /hooks/github` and `POST /hooks/git` (also with `/<owner>/<repo>` behind). Nothing is parsed or written before
- * the signature over the raw bytes is proven; the answer is sent after the store's transaction.
+ * `POST /hooks/<forge>` (also with `/<owner>/<repo>` behind). Nothing is parsed or written before the sender has proven to
+ * have a secret of the repository; the answer is sent after the store's transaction.
  */
 export function createWebhookRouter({ config, store, log, limits = BODY_LIMITS }: WebhookDeps): Router {
   const router = express.Router({ caseSensitive: true })
@@ -66,7 +84,7 @@ export function createWebhookRouter({ config, store, log, limits = BODY_LIMITS }
   for (const door of DOORS) {
     const repositories = Object.values(config.repositories).filter((one) => one.forge.kind === door.kind)
     const receive = (request: Request, response: Response) => handle(door, repositories, request, response)
-    for (const path of [`/hooks/${door.kind}`, `/hooks/${door.kind}/:owner/:repo`]) {
+    for (const path of [`/hooks/${door.kind}`, `/hooks/${door.kind}/*name`]) {
       router.post(path, receive)
       router.all(path, (request, response) => {
         sendProblem(response, problem(405, `a delivery comes by POST, not ${request.method}`), { Allow: 'POST' })
@@ -86,12 +104,9 @@ export function createWebhookRouter({ config, store, log, limits = BODY_LIMITS }
       sendProblem(response, problem(status, detail), headers)
     }
     // What follows from the headers alone is said before the body is read.
-    const signature = request.get(door.signature)
-    if (signature === undefined) {
-      const weak = door.weakSignature !== undefined && request.get(door.weakSignature) !== undefined
-      return refuse(401, weak ? 'sha256 signature required' : 'signature missing')
-    }
-    if (!isSignature(signature)) return refuse(401, 'the signature must be written as sha256=<64 hex digits>')
+    const header: GiveHeader = (name) => request.get(name)
+    const proof = door.proof(header)
+    if (proof.kind === 'none') return refuse(401, proof.why)
     if (request.get('content-type')?.split(';')[0]?.trim().toLowerCase() !== 'application/json') {
       return refuse(415, 'set the content type of the webhook to application/json')
     }
@@ -114,18 +129,17 @@ export function createWebhookRouter({ config, store, log, limits = BODY_LIMITS }
         return unreachable(body)
     }
 
-    const { owner, repo: short } = request.params
-    const candidates =
-      owner === undefined ? all : all.filter((one) => sameRepository(one.name, `${String(owner)}/${String(short)}`))
-    const signed = signers(candidates, body.bytes, signature)
+    const name = pathOf(request)
+    const candidates = name === undefined ? all : all.filter((one) => sameRepository(one.name, name))
+    const signed = signers(candidates, (secret) => proof.holds(body.bytes, secret))
     if (signed.length === 0) return refuse(401, 'the signature does not match')
 
-    const id = request.get(door.delivery)
-    const event = request.get(door.event) ?? door.defaultEvent
+    const id = proof.delivery ?? first(header, door.delivery)
+    const event = first(header, door.event) ?? door.defaultEvent
     if (id === undefined || !DELIVERY_ID.test(id))
-      return refuse(400, `the header ${door.delivery} is missing or not an id`)
+      return refuse(400, `the header ${door.delivery[0]} is missing or not an id`)
     if (event === undefined || !EVENT.test(event))
-      return refuse(400, `the header ${door.event} is missing or not the name of an event`)
+      return refuse(400, `the header ${door.event[0]} is missing or not the name of an event`)
 
     let payload: unknown
     try {
@@ -237,20 +251,29 @@ export function createWebhookRouter({ config, store, log, limits = BODY_LIMITS }
 /** Every secret is tried, so the time taken does not tell whose it was. */
 function signers(
   repositories: readonly RepositoryConfig[],
-  body: Buffer,
-  signature: string,
+  holds: (secret: string) => boolean,
 ): readonly RepositoryConfig[] {
   const tried = new Map<string, boolean>()
   return repositories.filter((repository) => {
     let matched = false
     for (const secret of repository.webhookSecrets) {
       const value = secret.reveal()
-      const known = tried.get(value) ?? isSignedWith(body, signature, value)
+      const known = tried.get(value) ?? holds(value)
       tried.set(value, known)
       matched ||= known
     }
     return matched
   })
+}
+
+function first(header: GiveHeader, names: readonly string[]): string | undefined {
+  return names.map(header).find((value) => value !== undefined)
+}
+
+/** The repository behind the door's own path; at some forges it lies in groups within groups. */
+function pathOf({ params }: Request): string | undefined {
+  const { name } = params as { readonly name?: string | readonly string[] }
+  return typeof name === 'string' ? name : name?.join('/')
 }
 
 /** Whether there is somebody to ask what a payload only claims. */

@@ -265,7 +265,7 @@ describe('the command line', () => {
     server.now(1000)
     await server.store.deliveries.recordIgnored({ ...body, id: 'one', event: 'ping' }, 'ping\u001b[2J')
     server.now(1000)
-    await server.store.deliveries.record({ ...body, id: 'two', event: 'push' }, push, {
+    await server.store.deliveries.record({ ...body, id: 'two', event: 'push' }, push, undefined, {
       kind: 'branch',
       ref: change.ref,
     })

@@ -5,7 +5,7 @@ import path from 'node:path'
 import { inspect } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { ConfigInvalid, loadConfig } from '../../src/config/load.ts'
-import { approversOf, excludedOf } from '../../src/config/people.ts'
+import { approversOf, excludedOf, personOf } from '../../src/config/people.ts'
 
 let dir: string
 
@@ -345,6 +345,65 @@ repositories:
     const config = await loadConfig({ file: await write(PEOPLE), env: { HOOK, PENSTOCK_DATA: dir } })
 
     expect(excludedOf(config, change)).toEqual(expected)
+  })
+})
+
+describe('access to other forges', () => {
+  const written = (forge: string) => `
+repositories:
+  acme/web:
+    forge: ${forge}
+    url: https://forge.example/acme/web.git
+    webhook_secrets: [{ env: HOOK }]
+`
+
+  test.each([
+    [
+      'gitea',
+      '{ gitea: { api: "https://forge.example/api/v1", token: { env: TOKEN } } }',
+      'https://forge.example/api/v1',
+    ],
+    ['gitlab', '{ gitlab: { token: { env: TOKEN } } }', 'https://gitlab.com/api/v4'],
+  ])('%s has an address and a token, which nobody sees', async (kind, text, api) => {
+    const env = { HOOK, PENSTOCK_DATA: dir, TOKEN: 'token-of-the-forge' }
+    const { forge } = (await loadConfig({ file: await write(written(text)), env })).repositories['acme/web'] ?? {}
+
+    expect(forge).toMatchObject({ kind, api, access: { kind: 'token' } })
+    const access = forge !== undefined && 'access' in forge ? forge.access : undefined
+    expect(access?.kind === 'token' && access.token.reveal()).toBe(env.TOKEN)
+    expect(inspect(forge, { depth: 9 }) + JSON.stringify(forge)).not.toContain(env.TOKEN)
+  })
+
+  test.each([
+    ['{ gitea: { token: { env: TOKEN } } }', {}, 'gitea.api is missing'],
+    ['{ gitea: { api: "gitea.example", token: { env: TOKEN } } }', {}, 'must be an http:// or https:// address'],
+    ['{ gitea: { api: "https://x.example/api/v1", token: { env: TOKEN } } }', {}, 'variable TOKEN is not set'],
+    ['{ gitlab: { token: { env: TOKEN } } }', { TOKEN: 'short' }, 'gitlab.token: is too short to be a token'],
+    ['{ gitlab: { token: { env: TOKEN }, app: {} } }', { TOKEN: 'long-enough' }, 'unknown key "app"'],
+    ['{ bitbucket: { token: { env: TOKEN } } }', {}, 'where FORGE is `github`'],
+    ['gitlab', {}, 'where FORGE is `github`'],
+  ])('%s is refused', async (text, env, message) => {
+    expect((await problems(written(text), env)).join('\n')).toContain(message)
+  })
+
+  test('a login is one at the forge of the repository, and nowhere else', async () => {
+    const text = `
+people:
+  ada: { roles: [approver], github: one, gitea: two }
+  ben: { roles: [approver], gitlab: one, gitea: Three }
+`
+    const config = await loadConfig({ file: await write(text), env: { PENSTOCK_DATA: dir } })
+    const at = (kind: 'git' | 'github' | 'gitea' | 'gitlab', login: string) =>
+      personOf(config, { forge: kind === 'git' ? { kind } : { kind, api: 'https://forge.example' } }, login)
+
+    expect([at('github', 'one'), at('gitlab', 'one'), at('gitea', 'one'), at('git', 'one')]).toEqual([
+      'ada',
+      'ben',
+      undefined,
+      undefined,
+    ])
+    expect(at('gitea', 'three')).toBe('ben')
+    expect(excludedOf(config, { author: 'one', pusher: 'two' })).toEqual(['ada', 'ben'])
   })
 })
 

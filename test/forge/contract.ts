@@ -25,10 +25,19 @@ export interface ForgeUnderTest {
   /** A check that something else than Penstock gives. */
   check?(commit: string, name: string, conclusion: string | null): void
   setAccess?(login: string, access: Access): void
+  /** What the forge does otherwise than most, with what then holds. */
+  readonly differs?: {
+    /** Characters of a status's description; 140 unless said. */
+    readonly description?: number
+    /** A word that was taken back leaves no trace. */
+    readonly forgetsDismissed?: true
+    /** Nothing of ours can be kept with a deployment: the newest of an environment, if of the same commit, is the same. */
+    readonly keyless?: true
+  }
   stop(): Promise<void>
 }
 
-const GROUPS = [
+export const GROUPS = [
   'branchHeads',
   'lastMove',
   'branches',
@@ -253,10 +262,11 @@ export function forgeContract(name: string, carries: readonly Group[], start: ()
         hands().review(number, 'ben', 'COMMENTED')
         hands().review(number, 'cyd', 'DISMISSED')
 
-        expect(await pulls.reviews(number)).toEqual([
-          { by: 'ben', state: 'approved', commit: head },
-          { by: 'cyd', state: 'dismissed', commit: head },
-        ])
+        const reviews = await pulls.reviews(number)
+        expect(reviews.find((one) => one.by === 'ben')).toEqual({ by: 'ben', state: 'approved', commit: head })
+        // Of a word that does not stand it does not matter what it was about.
+        const others = reviews.filter((one) => one.by !== 'ben').map(({ by, state }) => ({ by, state }))
+        expect(others).toEqual(it.differs?.forgetsDismissed ? [] : [{ by: 'cyd', state: 'dismissed' }])
         expect(old).not.toBe(head)
       },
     )
@@ -365,7 +375,7 @@ export function forgeContract(name: string, carries: readonly Group[], start: ()
       async (statuses) => {
         const common = { commit: first, url: 'http://ci.test/1' }
         await statuses.set({ ...common, context: 'penstock/test', state: 'pending', description: 'runs' })
-        await statuses.set({ ...common, context: 'penstock/e2e', state: 'failure', description: 'é'.repeat(200) })
+        await statuses.set({ ...common, context: 'penstock/e2e', state: 'failure', description: 'é'.repeat(300) })
         await statuses.set({ ...common, context: 'penstock/test', state: 'success', description: 'passed' })
 
         const standing = await statuses.of(first)
@@ -381,7 +391,7 @@ export function forgeContract(name: string, carries: readonly Group[], start: ()
           ...common,
           context: 'penstock/e2e',
           state: 'failure',
-          description: `${'é'.repeat(139)}…`,
+          description: `${'é'.repeat((it.differs?.description ?? 140) - 1)}…`,
         })
       },
     )
@@ -410,13 +420,14 @@ export function forgeContract(name: string, carries: readonly Group[], start: ()
         const again = await deployments.put(wanted)
         const next = await deployments.put({ ...wanted, key: 'run 2' })
         const id = one.kind === 'put' ? one.id : ''
-        expect(await deployments.stateOf(id)).toBeUndefined()
+        expect(await deployments.stateOf(id)).toBe(it.differs?.keyless ? 'in_progress' : undefined)
         await deployments.setState(id, { state: 'in_progress', description: 'runs' })
         await deployments.setState(id, { state: 'success', description: 'there', url: 'http://staging.test' })
 
         expect(one.kind).toBe('put')
         expect(again).toEqual(one)
-        expect(next).not.toEqual(one)
+        if (it.differs?.keyless) expect(next).toEqual(one)
+        else expect(next).not.toEqual(one)
         expect(await deployments.stateOf(id)).toBe('success')
       },
     )

@@ -252,6 +252,7 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
     refsChanged,
     tellOfPull,
     find: (fullName: string): Repo | undefined => repos.get(fullName.toLowerCase()),
+    repos: (): readonly Repo[] => [...repos.values()],
     app: (): App | undefined => app,
 
     async addRepository(

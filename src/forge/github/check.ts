@@ -1,6 +1,6 @@
 import { z } from 'zod'
+import { found, isStatus, read } from '../answers.ts'
 import type { Finding, Forge } from '../types.ts'
-import { found, isStatus, read } from './answers.ts'
 import type { Connection } from './connect.ts'
 import { sendsTo } from './deliveries.ts'
 import { covers, EVENTS, PERMISSIONS } from './permissions.ts'

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { unreachable } from '../../core/unreachable.ts'
+import { read } from '../answers.ts'
 import type { Annotation, Check, Checks } from '../types.ts'
-import { read } from './answers.ts'
 import type { Connection } from './connect.ts'
 import type { Lacks } from './lacks.ts'
 

@@ -1,6 +1,6 @@
 import { z } from 'zod'
+import { found, read } from '../answers.ts'
 import type { Comments } from '../types.ts'
-import { found, read } from './answers.ts'
 import type { Connection } from './connect.ts'
 
 const IssueComment = z.object({

@@ -1,5 +1,5 @@
 import type { Octokit } from '@octokit/rest'
-import { isStatus } from './answers.ts'
+import { isStatus } from '../answers.ts'
 
 /** Enough for the open pull requests and branches of one repository. */
 const MAX_KEPT = 200

@@ -1,6 +1,6 @@
 import { z } from 'zod'
+import { read } from '../answers.ts'
 import type { FailedDeliveries, FailedDelivery } from '../types.ts'
-import { read } from './answers.ts'
 import type { Connection } from './connect.ts'
 import type { Lacks } from './lacks.ts'
 

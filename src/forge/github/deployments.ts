@@ -1,6 +1,6 @@
 import { z } from 'zod'
+import { isStatus, read } from '../answers.ts'
 import type { DeploymentState, Deployments } from '../types.ts'
-import { isStatus, read } from './answers.ts'
 import type { Connection } from './connect.ts'
 import type { Lacks } from './lacks.ts'
 

@@ -1,4 +1,4 @@
-import { isStatus } from './answers.ts'
+import { isStatus } from '../answers.ts'
 
 /** The part of a logger that is used. */
 export interface Log {

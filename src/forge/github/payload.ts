@@ -65,8 +65,8 @@ const MergeGroup = z.object({
   merge_group: z.object({ head_sha: Sha, head_ref: Ref, base_ref: Ref }),
 })
 
-/** After these the head of a pull request is one that has not been tested. */
-const ACTIONS_WITH_NEW_HEAD = new Set(['opened', 'reopened', 'synchronize', 'ready_for_review'])
+/** After these the head of a pull request is one that has not been tested; `synchronized` is Gitea's word. */
+const ACTIONS_WITH_NEW_HEAD = new Set(['opened', 'reopened', 'synchronize', 'synchronized', 'ready_for_review'])
 
 export const parseGithub: Parse = (event, body) => {
   const envelope = Envelope.safeParse(body)
@@ -96,7 +96,7 @@ export const parseGithub: Parse = (event, body) => {
   }
 }
 
-function withShape<T>(
+export function withShape<T>(
   schema: z.ZodType<T>,
   event: string,
   body: unknown,
@@ -110,12 +110,12 @@ function withShape<T>(
   return { kind: 'refused', why: 'mismatch', repo, message: `payload is not a ${event}: see ${fields.join(', ')}` }
 }
 
-function ignored(repo: string | undefined, reason: string): Incoming {
+export function ignored(repo: string | undefined, reason: string): Incoming {
   return { kind: 'ignored', reason, ...(repo === undefined ? {} : { repo }) }
 }
 
 /** Only the number is needed where the forge can be asked. */
-function aboutPullRequest(
+export function aboutPullRequest(
   body: unknown,
   repo: string | undefined,
   kind: 'pull_request' | 'review',
@@ -128,7 +128,7 @@ function aboutPullRequest(
   return { kind: 'notice', repo, notice, otherwise: read() }
 }
 
-const NEEDS_API = 'it takes access to the API to answer it'
+export const NEEDS_API = 'it takes access to the API to answer it'
 
 function fromComment({ action, issue, comment }: z.infer<typeof IssueComment>, repo: string): Incoming {
   if (!issue.pull_request) return ignored(repo, 'a comment on an issue starts nothing')
@@ -162,7 +162,7 @@ function fromMergeGroup({ action, merge_group }: z.infer<typeof MergeGroup>, rep
   return { kind: 'notice', repo, notice, otherwise: ignored(repo, `a merge queue: ${NEEDS_API}`) }
 }
 
-function fromPush(push: Push): Incoming {
+export function fromPush(push: Push): Incoming {
   const author = push.head_commit?.author
   const written = [author?.name, author?.email ? `<${author.email}>` : ''].filter(Boolean).join(' ')
   return toPush(
@@ -178,7 +178,7 @@ function toTime(said: number | string | null | undefined): number | undefined {
   return Number.isFinite(at) ? at : undefined
 }
 
-function fromPullRequest(payload: PullRequest): Incoming {
+export function fromPullRequest(payload: PullRequest): Incoming {
   const { action, number, pull_request: pull, repository, sender } = payload
   const repo = repository.full_name
   if (!ACTIONS_WITH_NEW_HEAD.has(action))

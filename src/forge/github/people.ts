@@ -1,6 +1,6 @@
 import { z } from 'zod'
+import { found, read } from '../answers.ts'
 import type { Access, People } from '../types.ts'
-import { found, read } from './answers.ts'
 import type { Connection } from './connect.ts'
 
 const Permission = z.object({ permission: z.string() })

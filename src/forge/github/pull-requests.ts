@@ -1,27 +1,10 @@
 import { z } from 'zod'
+import { found, isStatus, read } from '../answers.ts'
+import { Pull, toPullRequestOf } from '../pull.ts'
 import type { Labeled, PullRequest, PullRequests, Review } from '../types.ts'
-import { found, isStatus, read } from './answers.ts'
 import type { Connection } from './connect.ts'
 
 const Login = z.object({ login: z.string() })
-const Side = z.object({ ref: z.string(), sha: z.string(), repo: z.object({ full_name: z.string() }).nullish() })
-
-const Pull = z.object({
-  number: z.int().positive(),
-  state: z.enum(['open', 'closed']),
-  merged: z.boolean().nullish(),
-  merged_at: z.string().nullish(),
-  draft: z.boolean().nullish(),
-  title: z.string(),
-  body: z.string().nullish(),
-  user: Login.nullish(),
-  labels: z.array(z.object({ name: z.string() })).nullish(),
-  head: Side,
-  base: Side,
-  html_url: z.string().nullish(),
-})
-type Pull = z.infer<typeof Pull>
-
 const PullReview = z.object({ user: Login.nullish(), state: z.string(), commit_id: z.string().nullish() })
 
 const LabelEvent = z.object({
@@ -39,25 +22,9 @@ const STANDING: Readonly<Record<string, Review['state']>> = {
 }
 
 export function createPullRequests({ octokit, at }: Connection): PullRequests {
-  const fullName = `${at.owner}/${at.repo}`.toLowerCase()
+  const fullName = `${at.owner}/${at.repo}`
 
-  function toPullRequest(pull: Pull): PullRequest {
-    const { number, state, title, head, base } = pull
-    const repo = head.repo?.full_name
-    return {
-      number,
-      state,
-      merged: pull.merged ?? pull.merged_at != null,
-      draft: pull.draft ?? false,
-      title,
-      ...(pull.user ? { author: pull.user.login } : {}),
-      labels: (pull.labels ?? []).map((label) => label.name),
-      head: { commit: head.sha, branch: head.ref, ...(repo === undefined ? {} : { repo }) },
-      base: { branch: base.ref, commit: base.sha },
-      fork: repo?.toLowerCase() !== fullName,
-      url: pull.html_url ?? '',
-    }
-  }
+  const toPullRequest = (pull: Pull) => toPullRequestOf(fullName, pull)
 
   async function openFrom(head: string, base: string): Promise<Pull | undefined> {
     const asked = { ...at, state: 'open', head: `${at.owner}:${head}`, base } as const

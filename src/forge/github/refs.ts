@@ -1,7 +1,7 @@
 import { z } from 'zod'
+import { found, isStatus, messageOf, read } from '../answers.ts'
 import { isNoCommit } from '../incoming.ts'
 import type { Branches, Forge, Move } from '../types.ts'
-import { found, isStatus, messageOf, read } from './answers.ts'
 import type { Connection } from './connect.ts'
 import type { Lacks } from './lacks.ts'
 

@@ -1,7 +1,7 @@
 import { z } from 'zod'
+import { read } from '../answers.ts'
 import type { CommitStatus, Statuses } from '../types.ts'
 import { ForgeAnswerUnusable } from '../types.ts'
-import { read } from './answers.ts'
 import type { Connection } from './connect.ts'
 
 const Status = z.object({

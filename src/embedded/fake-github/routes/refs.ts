@@ -1,8 +1,6 @@
 import { z } from 'zod'
-import { isNoCommit } from '../../../forge/incoming.ts'
 import { whyProtected } from '../protection.ts'
 import { commitOf, isAncestor, moveRef, refsOf, removeRef } from '../repositories.ts'
-import type { Activity, Repo } from '../state.ts'
 import { type FakeRoute, ok, page, parse, Refusal, repoOf, there } from './route.ts'
 
 const NewRef = z.object({ ref: z.string(), sha: z.string() })

@@ -1,5 +1,5 @@
 import type { z } from 'zod'
-import { ForgeAnswerUnusable } from '../types.ts'
+import { ForgeAnswerUnusable } from './types.ts'
 
 /**
  * The fields that we use of an answer.
