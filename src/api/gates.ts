@@ -72,7 +72,7 @@ export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] 
       async handle({ params, body, by }) {
         const run = await findRun(store, params)
         const gate = await findGate(run, params.gate)
-        const judged = ballots.judge({ gate, answer: 'approve', by })
+        const judged = judge(run, { gate, answer: 'approve', by })
         if (!judged.counts) throw refusal(judged.why, gate, by)
         const { channel } = body as z.infer<typeof TokenRequest>
         const token = await store.gates.mintToken(run.id, gate.name, by, channel, HAND_TOKEN_MS)
@@ -96,7 +96,7 @@ export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] 
   }
 
   /** Nobody is left to take it, and a vote that is told nobody must not pass for one that was given. */
-  function _judge(run: RunDetail, ballot: Parameters<typeof ballots.judge>[0]) {
+  function judge(run: RunDetail, ballot: Parameters<typeof ballots.judge>[0]) {
     if (isOutcome(run.status))
       return { counts: false, why: `run ${run.number} has ended: ${run.status}; retry it first` } as const
     return ballots.judge(ballot)
@@ -113,7 +113,7 @@ export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] 
     const { comment, channel } = input.vote
     const stale = staleness(gate, input.vote)
     const ballot = { gate, answer, by, channel, ...(comment === undefined ? {} : { comment }) }
-    const judged = stale === undefined ? ballots.judge(ballot) : ({ counts: false, why: stale } as const)
+    const judged = stale === undefined ? judge(run, ballot) : ({ counts: false, why: stale } as const)
     if (!judged.counts) {
       await ballots.refused(ballot, judged.why)
       throw stale === undefined

@@ -8,7 +8,7 @@ import type { Kept, Rule } from './types.ts'
 export interface Attendant {
   /** Deals with what forges have told. Returns how much there was. Never throws for a forge. */
   once(): Promise<number>
-  /** Has every rule look at every repository, whatever was told. */
+  /** Has every rule look at every repository, whatever was told, but for those whose forge asked to be left alone. */
   review(): Promise<void>
 }
 
@@ -30,6 +30,18 @@ export function createAttendant(deps: {
 }): Attendant {
   const { notices, repositories, forges, rules, clock, log } = deps
 
+  /** Until when a forge wants to be left alone, by repository. */
+  const quietUntil = new Map<string, number>()
+
+  function quietMs(repo: string): number {
+    return Math.max((quietUntil.get(repo) ?? 0) - clock(), 0)
+  }
+
+  function noteLimit(repo: string, err: unknown): void {
+    const { kind, waitMs = 0 } = readFailure(err, clock())
+    if (kind === 'limited') quietUntil.set(repo, clock() + waitMs)
+  }
+
   function keptOf(repo: string): Kept | undefined {
     const repository = Object.hasOwn(repositories, repo) ? repositories[repo] : undefined
     return repository === undefined ? undefined : { repository, forge: forges(repository) }
@@ -38,6 +50,8 @@ export function createAttendant(deps: {
   async function attend(row: NoticeRow): Promise<void> {
     const kept = keptOf(row.repo)
     if (kept === undefined) return notices.done(row.id, 'the repository is no longer in the operator’s file')
+    const quiet = quietMs(row.repo)
+    if (quiet > 0) return notices.failed(row.id, 'the forge asked to be left alone', quiet)
     try {
       const done: string[] = []
       for (const rule of rules) {
@@ -48,6 +62,7 @@ export function createAttendant(deps: {
       log.info({ repo: row.repo, notice: row.notice, outcome }, 'news of a forge was dealt with')
       await notices.done(row.id, outcome)
     } catch (err) {
+      noteLimit(row.repo, err)
       await postpone(row, err)
     }
   }
@@ -82,9 +97,11 @@ export function createAttendant(deps: {
           const kept = keptOf(repo)
           if (kept === undefined) return
           for (const rule of rules) {
+            if (quietMs(repo) > 0) return
             try {
               await rule.review?.(kept)
             } catch (err) {
+              noteLimit(repo, err)
               log.warn({ err, repo, rule: rule.name }, 'a rule could not be looked after; it is tried again')
             }
           }

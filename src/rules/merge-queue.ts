@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { admit, ON_A_BRANCH } from '../core/admission.ts'
 import { branchName, type Trigger } from '../core/change.ts'
 import type { Notice } from '../core/notice.ts'
 import type { Deliveries } from '../store/types.ts'
@@ -14,9 +15,13 @@ export function createMergeQueueRule(deps: { readonly deliveries: Deliveries; re
     // A group that was taken apart meanwhile is judged for nobody.
     const now = await forge.branchTip(branchName(ref))
     if (now !== commit) return `${ref} is no longer at ${commit.slice(0, 12)}`
+    // Only who may write puts a pull request into the queue, and only the forge makes its branches.
+    const admission = admit('merge_queue', ON_A_BRANCH)
+    if (admission.kind === 'refused') return admission.sentence
     const recorded = await deps.deliveries.record(
       deliveryOf(repository.name, ref, commit),
       triggerOf(repository.name, ref, commit),
+      admission,
     )
     const shown = await deps.upToDate.show(kept, commit)
     const run = recorded.kind === 'run' || recorded.kind === 'duplicate' ? recorded.run?.number : undefined

@@ -59,7 +59,11 @@ describe('the operator’s file', () => {
     })
     expect(config.database).toEqual({ kind: 'sqlite', path: path.join(dir, 'penstock.db') })
     expect(config.pools).toEqual([
-      { name: 'rig', units: [{ name: 'rig-1', labels: ['arch=arm64'], properties: { address: '10.0.0.5' } }] },
+      {
+        name: 'rig',
+        privileged: false,
+        units: [{ name: 'rig-1', labels: ['arch=arm64'], properties: { address: '10.0.0.5' } }],
+      },
     ])
   })
 

@@ -107,7 +107,7 @@ test('/reject with a reason ends it: the pull request is closed with that reason
 })
 
 test.each([
-  ['by whom the operator’s file does not know', 'mallory', '/approve', 'knows nobody with the login mallory'],
+  ['by whom the operator’s file does not know', 'eve', '/approve', 'knows nobody with the login eve'],
   ['by who wrote it', 'ada', '/approve', 'wrote or pushed this change'],
   ['that rejects without a reason', 'ben', '/reject', 'a rejection says why'],
 ])('a comment %s does not count, and is answered once', async (_how, by, body, why) => {
