@@ -129,7 +129,9 @@ export function createUntoldPullRequestRule({ deliveries, sightings, clock, log 
   async function look({ repository: { name: repo }, forge }: Kept): Promise<void> {
     if (forge.pullRequests === undefined || (await sightings.of(repo)) === undefined) return
     const open = await forge.pullRequests.open()
-    const heads = open.map(({ number, head }): PullHead => ({ number, commit: head.commit }))
+    // Its own promotions Penstock looks after whatever is told.
+    const others = open.filter(({ head, fork }) => fork || !isPromotionBranch(`refs/heads/${head.branch}`))
+    const heads = others.map(({ number, head }): PullHead => ({ number, commit: head.commit }))
     for (const pull of await sightings.untold(repo, heads)) {
       const { number, commit } = pull
       const delivery = { source: 'sweep', ...named('pull_request', `${repo}/pull/${number}/${commit}`), repo }
