@@ -6,6 +6,7 @@ import type { Config, RepositoryConfig } from '../src/config/types.ts'
 import { admit, ON_A_BRANCH, withheld } from '../src/core/admission.ts'
 import { gateSentence, type Subject } from '../src/core/approval.ts'
 import { branchName, branchRole } from '../src/core/change.ts'
+import { dependentsOf } from '../src/core/dependents.ts'
 import type { SpecDiagnostic, Waiting } from '../src/core/events.ts'
 import { environmentPool, type JobKey, jobId, parseRunId } from '../src/core/ids.ts'
 import { variableName } from '../src/core/job-environment.ts'
@@ -572,16 +573,13 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     detail: RunDetail,
     { dependents, name }: RepositoryConfig,
   ): Promise<string | undefined> {
-    if (dependents.blocking.length === 0) return undefined
-    const events = await store.events.of(detail.id)
-    const started = events.flatMap(({ event }) => (event.type === 'dependents.started.v1' ? event.dependents : []))
-    const isKnown = events.some(({ event }) => event.type === 'dependents.started.v1')
-    for (const repo of dependents.blocking) {
-      const dependent = started.find((one) => one.repo === repo)
-      if (isKnown && dependent === undefined)
-        return `${repo} must pass before production, but what it has released does not follow ${name} (\`on: upstream\`)`
-      if (dependent?.refused !== undefined) return `${repo} must pass before production: ${dependent.refused}`
-      const run = dependent?.run === undefined ? undefined : await store.runs.get(repo, dependent.run)
+    const { blocking } = dependents
+    if (blocking.length === 0) return undefined
+    const events = (await store.events.of(detail.id)).map(({ event }) => event)
+    for (const { repo, isBlocking, run: number, refused } of dependentsOf(events, { name, blocking })) {
+      if (!isBlocking) continue
+      if (refused !== undefined) return `${repo} must pass before production: ${refused}`
+      const run = number === undefined ? undefined : await store.runs.get(repo, number)
       if (run === undefined || !isOutcome(run.status)) {
         const sentence =
           run === undefined ? `${repo} has not been started yet` : `run ${run.number} of ${repo} is ${run.status}`

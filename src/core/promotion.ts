@@ -1,4 +1,5 @@
 import { type CountedVote, type GateRules, type GateState, type Objection, standingOf } from './approval.ts'
+import type { Dependent } from './dependents.ts'
 import { cut, toCode } from './report/text.ts'
 
 /** All that the pull request of a promotion tells of. Names, titles and comments are anybody's text. */
@@ -29,6 +30,8 @@ export interface Promotion {
     readonly skipped: number
   }[]
   readonly deliverables: readonly { readonly name: string; readonly digest: string }[]
+  /** What tests against it, as it stands. */
+  readonly dependents: readonly (Dependent & { readonly status?: string; readonly url?: string })[]
   /** How it ended; absent while the gate is open. */
   readonly end?: string
 }
@@ -36,6 +39,7 @@ export interface Promotion {
 const COMMITS_SHOWN = 50
 const DELIVERABLES_SHOWN = 50
 const VOTES_SHOWN = 50
+const DEPENDENTS_SHOWN = 50
 const CHARACTERS = 200
 const SHORT = 12
 
@@ -49,6 +53,9 @@ export function promotionText(promotion: Promotion): { readonly title: string; r
     ['### Sign-off', '', ...signOff(promotion)].join('\n'),
     ['### Changes since the last release', '', ...changes(promotion)].join('\n'),
     ['### Tests', '', ...tests(promotion)].join('\n'),
+    ...(promotion.dependents.length === 0
+      ? []
+      : [['### Dependent repositories', '', ...dependents(promotion)].join('\n')]),
     ...(promotion.deliverables.length === 0 ? [] : [['### Deliverables', '', ...deliverables(promotion)].join('\n')]),
     'Penstock keeps this pull request and its branch, and fast-forwards when the sign-off is complete: do not merge it, and do not push to it.',
   ]
@@ -103,6 +110,18 @@ function tests({ tests: stages }: Promotion): readonly string[] {
     ]
     return `- ${toCode(stage)}: ${parts.join(', ')}`
   })
+}
+
+function dependents({ dependents: all }: Promotion): readonly string[] {
+  const shown = all.slice(0, DEPENDENTS_SHOWN)
+  const lines = shown.map(({ repo, isBlocking, run, refused, status, url }) => {
+    const weight = isBlocking ? 'must pass' : 'advisory'
+    const state =
+      run === undefined ? (refused ?? 'not started yet') : `${status ?? 'gone'}, run ${url ? `[${run}](${url})` : run}`
+    const text = run === undefined ? toCode(cut(state, CHARACTERS)) : state
+    return `- ${toCode(repo)} (${weight}): ${text}`
+  })
+  return all.length > shown.length ? [...lines, `- and ${all.length - shown.length} more`] : lines
 }
 
 function deliverables({ deliverables: all }: Promotion): readonly string[] {

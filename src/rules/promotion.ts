@@ -1,6 +1,8 @@
 import { createHash } from 'node:crypto'
 import type { Logger } from 'pino'
 import type { Ballots } from '../approval/ballots.ts'
+import type { RepositoryConfig } from '../config/types.ts'
+import { dependentsOf } from '../core/dependents.ts'
 import { parseRunId, promotionBranch } from '../core/ids.ts'
 import { isOutcome } from '../core/outcome.ts'
 import { type Promotion, promotionText } from '../core/promotion.ts'
@@ -12,7 +14,7 @@ import { createPromotionVotes } from './promotion-votes.ts'
 import type { Kept, Rule } from './types.ts'
 
 export interface PromotionDeps {
-  readonly store: Pick<Store, 'gates' | 'runs' | 'promotions' | 'results'>
+  readonly store: Pick<Store, 'events' | 'gates' | 'runs' | 'promotions' | 'results'>
   readonly ballots: Ballots
   readonly mirrors: Pick<Mirrors, 'ensure' | 'between'>
   /** The person of the operator's file with this login at the repository's forge. */
@@ -41,7 +43,7 @@ interface At extends Kept {
  * branch of production; and none where the gate has ended. What people say there is taken as their vote.
  */
 export function createPromotionRule(deps: PromotionDeps): Rule {
-  const { promotions, gates, runs, results } = deps.store
+  const { promotions, gates, runs, results, events } = deps.store
   const votes = createPromotionVotes(deps)
   const known = new Map<string, { readonly between: string; readonly changes: Difference }>()
 
@@ -79,7 +81,7 @@ export function createPromotionRule(deps: PromotionDeps): Rule {
     if (tip === undefined) return
     const changes = await changesOf(at, gate, tip)
     if (changes.count === 0) return
-    const text = textOf(await told(run, gate, base, changes))
+    const text = textOf(await told(at, run, gate, base, changes))
     const pull = row?.pull === undefined ? undefined : await pulls.get(row.pull)
     const branch = promotionBranch(run.number)
     const isThere = (await forge.branchTip(branch)) === commit
@@ -118,7 +120,13 @@ export function createPromotionRule(deps: PromotionDeps): Rule {
     return changes
   }
 
-  async function told(run: RunDetail, gate: GateRow, base: string, changes: Difference): Promise<Promotion> {
+  async function told(
+    { repository }: Kept,
+    run: RunDetail,
+    gate: GateRow,
+    base: string,
+    changes: Difference,
+  ): Promise<Promotion> {
     const mask = (text: string) => deps.mask(run.repo, text)
     return {
       run: { number: run.number, url: deps.urlOf(run.number) },
@@ -138,7 +146,18 @@ export function createPromotionRule(deps: PromotionDeps): Rule {
       },
       tests: await testsOf(run),
       deliverables: run.progress.deliverables,
+      dependents: await dependentsNow(run, repository),
     }
+  }
+
+  async function dependentsNow({ id }: RunDetail, { name, dependents }: RepositoryConfig) {
+    const happened = (await events.of(id)).map(({ event }) => event)
+    return Promise.all(
+      dependentsOf(happened, { name, blocking: dependents.blocking }).map(async (dependent) => {
+        const run = dependent.run === undefined ? undefined : await runs.get(dependent.repo, dependent.run)
+        return run === undefined ? dependent : { ...dependent, status: run.status, url: deps.urlOf(run.number) }
+      }),
+    )
   }
 
   async function testsOf({ id, progress }: RunDetail): Promise<Promotion['tests']> {
@@ -177,7 +196,7 @@ export function createPromotionRule(deps: PromotionDeps): Rule {
   /** The last words of a pull request that is still open. */
   async function say(at: At, row: PromotionRow, pull: PullRequest, run: RunDetail, gate: GateRow, end: string) {
     const changes = known.get(gate.id)?.changes ?? (await changesOf(at, gate, pull.base.commit))
-    const text = textOf({ ...(await told(run, gate, row.base, changes)), end })
+    const text = textOf({ ...(await told(at, run, gate, row.base, changes)), end })
     if (row.written === text.digest || pull.base.branch !== row.base) return
     const { number } = await at.pulls.put({ head: row.branch, base: row.base, title: text.title, body: text.body })
     await promotions.wrote(row.gate, number, text.digest)

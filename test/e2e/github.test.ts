@@ -158,6 +158,7 @@ test('a change goes from its branch to production, and GitHub shows each step', 
   // A pull request asks for production, which is moved to exactly that commit.
   const promotion = await system.until('the promotion', async () => world.repo(REPO).pulls[1], 60)
   expect(promotion).toMatchObject({ base: 'production', commit, state: 'open' })
+  await system.until('the dependents', async () => promotion.body?.includes(`\`${CLIENT}\` (must pass): succeeded`), 60)
   await system.until('who may approve', async () => (described(commit, 'penstock/signoff') ?? '').includes('tess'), 60)
   expect(await tipOf('production')).toBe(released)
   world.review(REPO, promotion.number, { by: 'tess', state: 'APPROVED' })

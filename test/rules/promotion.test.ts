@@ -55,6 +55,22 @@ test('it says how the sign-off stands, and is written only when that has changed
   expect(open()[0]?.body).toContain('1 missing; may approve: `cyd`')
 })
 
+test('it says how those stand that depend on it', async () => {
+  it = await startRelease()
+  const { store } = it.team
+  const dependents = [
+    { repo: REPO, run: it.number },
+    { repo: 'acme/late', refused: 'a candidate may start 1 runs' },
+  ]
+  await store.events.append(it.run, 'dependents/started', [{ type: 'dependents.started.v1', dependents }])
+  await it.team.settle()
+
+  const body = it.pulls()[0]?.body
+  const runs = `- \`${REPO}\` (advisory): running, run [${it.number}](http://ci.test/api/v1/runs/${it.number})`
+  expect(body).toContain(`### Dependent repositories\n\n${runs}\n`)
+  expect(body).toContain('- `acme/late` (advisory): `a candidate may start 1 runs`')
+})
+
 test('an approving review is a vote, the promotion moves production, and GitHub sees it merged', async () => {
   it = await startRelease()
   await it.team.settle()
