@@ -4,6 +4,7 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { ensureDocker, ensureSwarm } from './docker.ts'
 import { instanceOf, openDataDir, type Say } from './files.ts'
+import { keepDocker } from './keep-docker.ts'
 import { choosePorts, type Ports } from './ports.ts'
 import { type ProcessSpec, type Supervisor, superviseAll } from './supervisor.ts'
 import { devServerArgs, ensureTemporal, prepareNamespace, type Temporal, temporalAnswers } from './temporal.ts'
@@ -37,9 +38,10 @@ export async function startEmbedded(options: StartEmbedded): Promise<Embedded> {
   const parts = options.only ?? PARTS
   const needsEngine = parts.includes('server') || parts.includes('control') || parts.includes('node')
   const temporal = await ensureTemporal({ dataDir, env: options.env, say: options.say })
+  const engineOptions = { dataDir, env: options.env, say: options.say }
   let dockerHost: string | undefined
   if (needsEngine) {
-    const engine = await ensureDocker({ dataDir, env: options.env, say: options.say })
+    const engine = await ensureDocker(engineOptions)
     await ensureSwarm(engine.docker, { dataDir, say: options.say })
     dockerHost = engine.host
   }
@@ -69,6 +71,7 @@ export async function startEmbedded(options: StartEmbedded): Promise<Embedded> {
   ]
   if (temporal.kind === 'address' && parts.includes('temporal')) await prepareNamespace(address, false)
   const supervisor = await superviseAll({ dataDir, specs, say: options.say })
+  const keeper = needsEngine ? keepDocker(engineOptions) : undefined
   return {
     addresses: {
       api,
@@ -76,7 +79,10 @@ export async function startEmbedded(options: StartEmbedded): Promise<Embedded> {
       ...(temporal.kind === 'executable' ? { temporalUi: `http://127.0.0.1:${ports.temporalUi}` } : {}),
     },
     supervisor,
-    stop: () => supervisor.stop(),
+    async stop() {
+      await keeper?.stop()
+      await supervisor.stop()
+    },
   }
 }
 

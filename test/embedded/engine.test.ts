@@ -5,10 +5,11 @@ import path from 'node:path'
 import type Docker from 'dockerode'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { findProgram } from '../../src/embedded/debian.ts'
-import { ensureDocker, ensureSwarm, ownDaemon, swarmState } from '../../src/embedded/docker.ts'
+import { answers, ensureDocker, ensureSwarm, ownDaemon, swarmState } from '../../src/embedded/docker.ts'
 import { takeDown } from '../../src/embedded/down.ts'
 import { instanceOf } from '../../src/embedded/files.ts'
 import { BASE_IMAGES, ensureBaseImages } from '../../src/embedded/images.ts'
+import { keepDocker } from '../../src/embedded/keep-docker.ts'
 import { isAlive } from '../../src/embedded/process.ts'
 import { WORKER_ALIVE, workerLabel } from '../../src/engine/swarm/service-spec.ts'
 
@@ -81,6 +82,27 @@ describe.skipIf(!canStart)('an engine of our own (needs root and dockerd)', { ti
     expect(again.started).toBe(true)
     expect((await docker.version()).Version).toBeTruthy()
     expect((await ownDaemon(dataDir, runDir))?.pid).not.toBe(before.pid)
+  })
+
+  it('is kept: started again when it was killed, and left alone after that', async () => {
+    const before = await ownDaemon(dataDir, runDir)
+    if (before === undefined) throw new Error('the daemon was not recorded')
+    const keeper = keepDocker(options)
+    process.kill(before.pid, 'SIGKILL')
+
+    await expect
+      .poll(async () => (await answers(docker)).ok && (await ownDaemon(dataDir, runDir)), { timeout: 60_000 })
+      .toBeTruthy()
+    const after = await ownDaemon(dataDir, runDir)
+    await keeper.stop()
+    process.kill(after?.pid ?? 0, 'SIGKILL')
+    await expect.poll(async () => (await answers(docker)).ok, { timeout: 5_000 }).toBe(false)
+    await new Promise((resolve) => setTimeout(resolve, 3_000))
+    const { ok } = await answers(docker)
+    await ensureDocker(options)
+
+    expect(after?.pid).not.toBe(before.pid)
+    expect(ok).toBe(false)
   })
 
   it('gets a Swarm of its own, once, known as ours by its label', async () => {
