@@ -1,10 +1,35 @@
-import { writeFileSync } from 'node:fs'
+import { writeFileSync, writeSync } from 'node:fs'
 import { type Logger, pino } from 'pino'
 import type { Config } from '../src/config/types.ts'
 
 /** What every process of Penstock shares: its log, its end, and how it says that it is ready. */
 export function createLog(name: string): Logger {
-  return pino({ name, level: process.env.PENSTOCK_LOG_LEVEL ?? 'info', base: { name, pid: process.pid } })
+  const level = process.env.PENSTOCK_LOG_LEVEL ?? 'info'
+  // What libraries write there themselves is as little worth an end.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
+  return pino({ name, level, base: { name, pid: process.pid } }, { write: writeLine })
+}
+
+const STDOUT = 1
+/** Of somebody who reads the log slowly. */
+const MOST_WAITS = 100
+const WAIT_MS = 10
+
+/**
+ * A log that cannot be written (its disk is full, nobody reads it any more) must not stop the program: pino's own stream
+ * waits for such a disk for ever, with all that the process does. What cannot be written is lost.
+ */
+function writeLine(line: string): void {
+  let rest = Buffer.from(line)
+  for (let waits = 0; rest.length > 0 && waits < MOST_WAITS; ) {
+    try {
+      rest = rest.subarray(writeSync(STDOUT, rest))
+    } catch (err) {
+      if ((err as NodeJS.ErrnoException).code !== 'EAGAIN') return
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, WAIT_MS)
+      waits++
+    }
+  }
 }
 
 /** Aborted at SIGTERM or SIGINT. A second signal ends the process at once. */

@@ -1,12 +1,6 @@
 import type { Server } from 'node:http'
 import { createServer } from 'node:http'
-import express, {
-  type ErrorRequestHandler,
-  type Express,
-  type Request,
-  type RequestHandler,
-  type Response,
-} from 'express'
+import express, { type Express, type Request, type RequestHandler, type Response } from 'express'
 import { JsonRefused, parseJson } from '../forge/json.ts'
 import { createBodyReader } from '../webhook/body.ts'
 import { createWebhookRouter } from '../webhook/router.ts'
@@ -205,16 +199,26 @@ export function createApp(deps: ApiDeps): Express {
     }
   }
 
-  function onError(...[err, request, response]: Parameters<ErrorRequestHandler>): void {
+  // express knows a handler of errors by its four parameters.
+  function onError(err: unknown, request: Request, response: Response, _next: unknown): void {
     if (err instanceof ProblemError) sendProblem(response, err.problem, err.headers)
     else if (err instanceof JsonRefused) sendProblem(response, problem(400, err.message))
     // express: a path that cannot be decoded.
     else if (err instanceof URIError) sendProblem(response, problem(400, 'the path is not well encoded'))
     else {
       log.error({ err, method: request.method, path: request.path }, 'a request could not be served')
-      sendProblem(response, problem(500, 'the server could not do this; its log says why'))
+      if (isDiskFull(err))
+        sendProblem(response, problem(503, 'the disk of the server is full'), { 'Retry-After': '30' })
+      else sendProblem(response, problem(500, 'the server could not do this; its log says why'))
     }
   }
+}
+
+/** As SQLite, PostgreSQL and the file system say it. */
+const DISK_FULL = new Set(['SQLITE_FULL', '53100', 'ENOSPC', 'EDQUOT'])
+
+function isDiskFull(err: unknown): boolean {
+  return err instanceof Error && 'code' in err && typeof err.code === 'string' && DISK_FULL.has(err.code)
 }
 
 function checkQuery(route: Route, query: URLSearchParams): void {

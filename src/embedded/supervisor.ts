@@ -72,7 +72,12 @@ export async function superviseAll(options: {
 
   const record = () => {
     const alive = watched.flatMap(({ spec, id }) => (id === undefined ? [] : [{ name: spec.name, ...id }]))
-    writeJson(processRecords(dataDir), alive)
+    try {
+      writeJson(processRecords(dataDir), alive)
+    } catch (err) {
+      // What is left running is found by its environment, too: that only takes longer.
+      options.say(`which processes run could not be written down: ${err instanceof Error ? err.message : String(err)}`)
+    }
   }
   const logOf = (spec: ProcessSpec) => path.join(logs, `${spec.name}.log`)
   const readyFileOf = (spec: ProcessSpec) => path.join(dataDir, `${spec.name}.ready`)
@@ -142,8 +147,11 @@ export async function superviseAll(options: {
       }
       backoff = Math.min(backoff * 2, LONGEST_BACKOFF_MS)
       startedAt = performance.now()
-      const again = await start(one)
-      ended = again.ended
+      try {
+        ended = (await start(one)).ended
+      } catch (err) {
+        ended = Promise.resolve(`it could not be started: ${err instanceof Error ? err.message : String(err)}`)
+      }
       // `stop` may have looked before this one was there.
       if (stopping.signal.aborted && one.id !== undefined) await stopProcess(one.id, one.spec.stopGraceMs)
     }

@@ -24,6 +24,7 @@ export interface Database {
   write<T>(act: (tx: Writing) => Promise<T>): Promise<T>
   onPut(listener: () => void): void
   now(): number
+  readonly log: StoreLog | undefined
   close(): Promise<void>
 }
 
@@ -146,6 +147,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
 
   return {
     now: clock,
+    log,
     async read(query) {
       const transaction = kysely.transaction().setAccessMode('read only')
       return (postgres ? transaction.setIsolationLevel('repeatable read') : transaction).execute(query)
