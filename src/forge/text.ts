@@ -6,6 +6,12 @@ export function cutTo(most: number, text: string): string {
 
 const CUT = '\n\n… (cut here: the forge takes no more)'
 
+/** A field that is there only where the forge says a time that can be read; milliseconds since 1970. */
+export function time<Name extends string>(name: Name, said: string | null | undefined): { [key in Name]?: number } {
+  const at = Date.parse(said ?? '')
+  return (Number.isNaN(at) ? {} : { [name]: at }) as { [key in Name]?: number }
+}
+
 /** The text of a comment with a marker that nobody sees, at most so long. */
 export function withMarker(
   marker: string,

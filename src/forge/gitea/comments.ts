@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { found, read } from '../answers.ts'
-import { cutBody, withMarker } from '../text.ts'
+import { cutBody, time, withMarker } from '../text.ts'
 import type { Comments } from '../types.ts'
 import type { Connection } from './connect.ts'
 
@@ -52,6 +52,8 @@ export function createComments({ rest, at, login }: Connection): Comments {
         body: body ?? '',
         pullRequest: Number(pull_request_url?.split('/').at(-1)),
         edited: created_at !== updated_at,
+        ...time('at', created_at),
+        ...time('changedAt', updated_at),
       }
     },
   }

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { found, read } from '../answers.ts'
+import { cutBody, time, withMarker } from '../text.ts'
 import type { Comments } from '../types.ts'
 import type { Connection } from './connect.ts'
 
@@ -13,7 +14,6 @@ const IssueComment = z.object({
 })
 
 const MAX_BODY = 65_536
-const CUT = '\n\n… (cut here: GitHub takes no more)'
 
 export function createComments({ octokit, at, login }: Connection): Comments {
   async function ours(pullRequest: number, marker: string) {
@@ -31,8 +31,7 @@ export function createComments({ octokit, at, login }: Connection): Comments {
 
   return {
     async upsert(pullRequest, marker, text) {
-      const hidden = `<!-- penstock:${marker} -->`
-      const body = `${cut(text, MAX_BODY - hidden.length - 2)}\n\n${hidden}`
+      const { body, hidden } = withMarker(marker, text, MAX_BODY)
       const known = await ours(pullRequest, hidden)
       if (known === undefined) {
         const made = await octokit.rest.issues.createComment({ ...at, issue_number: pullRequest, body })
@@ -44,7 +43,7 @@ export function createComments({ octokit, at, login }: Connection): Comments {
       return { id: String(known.id) }
     },
     async add(pullRequest, text) {
-      const body = cut(text, MAX_BODY)
+      const body = cutBody(text, MAX_BODY)
       const made = await octokit.rest.issues.createComment({ ...at, issue_number: pullRequest, body })
       return { id: String(read(IssueComment, made).id) }
     },
@@ -63,13 +62,4 @@ export function createComments({ octokit, at, login }: Connection): Comments {
       }
     },
   }
-}
-
-function time(name: 'at' | 'changedAt', text: string | null | undefined): { at?: number; changedAt?: number } {
-  const at = Date.parse(text ?? '')
-  return Number.isNaN(at) ? {} : { [name]: at }
-}
-
-function cut(text: string, most: number): string {
-  return text.length > most ? `${text.slice(0, most - CUT.length)}${CUT}` : text
 }

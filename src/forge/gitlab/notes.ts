@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { found, read } from '../answers.ts'
-import { cutBody, withMarker } from '../text.ts'
+import { cutBody, time, withMarker } from '../text.ts'
 import type { Comments } from '../types.ts'
 import { type Connection, User } from './connect.ts'
 import { commentId } from './payload.ts'
@@ -58,6 +58,8 @@ export function createNotes({ rest, at, login }: Connection): Comments {
         body: body ?? '',
         pullRequest: Number(number),
         edited: created_at !== updated_at,
+        ...time('at', created_at),
+        ...time('changedAt', updated_at),
       }
     },
   }
