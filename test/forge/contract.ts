@@ -284,6 +284,8 @@ export function forgeContract(name: string, carries: readonly Group[], start: ()
 
       expect([before?.by, after?.by]).toEqual(['ada', 'ada'])
       expect(after?.id).not.toBe(before?.id)
+      hands().unlabel(number, 'ship')
+      expect(await pulls.labeled(number, 'ship')).toEqual(after)
     })
 
     carried('pullRequests', 'a pull request is opened once, and brought up to date after that', async (pulls) => {
