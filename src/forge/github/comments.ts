@@ -1,16 +1,12 @@
 import { z } from 'zod'
 import { found, read } from '../answers.ts'
-import { cutBody, time, withMarker } from '../text.ts'
+import { cutBody, toText, Written, withMarker } from '../text.ts'
 import type { Comments } from '../types.ts'
 import type { Connection } from './connect.ts'
 
-const IssueComment = z.object({
-  id: z.int().positive(),
-  body: z.string().nullish(),
+const IssueComment = Written.extend({
   user: z.object({ login: z.string() }).nullish(),
   issue_url: z.string().nullish(),
-  created_at: z.string().nullish(),
-  updated_at: z.string().nullish(),
 })
 
 const MAX_BODY = 65_536
@@ -50,15 +46,12 @@ export function createComments({ octokit, at, login }: Connection): Comments {
     async get(id) {
       const answer = await found(octokit.rest.issues.getComment({ ...at, comment_id: Number(id) }))
       if (answer === undefined) return undefined
-      const { user, body, issue_url, created_at, updated_at } = read(IssueComment, answer)
+      const { user, issue_url, ...comment } = read(IssueComment, answer)
       return {
         id,
         ...(user ? { by: user.login } : {}),
-        body: body ?? '',
         pullRequest: Number(issue_url?.split('/').at(-1)),
-        edited: created_at !== updated_at,
-        ...time('at', created_at),
-        ...time('changedAt', updated_at),
+        ...toText(comment),
       }
     },
   }
