@@ -1,7 +1,7 @@
 import type { Access } from '../core/admission.ts'
-import type { FastForward, Source } from '../git/mirrors.ts'
+import type { BranchHead, FastForward, Source } from '../git/mirrors.ts'
 
-export type { FastForward, Source }
+export type { BranchHead, FastForward, Source }
 
 /**
  * A repository at a forge. What every forge can do is always there; a group that a forge lacks is absent. Every call asks
@@ -31,12 +31,6 @@ export interface Forge {
   readonly deliveries?: FailedDeliveries
   /** What the repository's settings at the forge need, and how to mend what is missing. */
   readonly check?: () => Promise<readonly Finding[]>
-}
-
-export interface BranchHead {
-  /** Short name. */
-  readonly branch: string
-  readonly commit: string
 }
 
 export interface Move {
@@ -96,8 +90,8 @@ export interface PullRequests {
   get(number: number): Promise<PullRequest | undefined>
   /** The last word of each person that stands; comments do not take a word back. */
   reviews(number: number): Promise<readonly Review[]>
-  /** Who put that label there, the last time; undefined: nobody did. Absent: this forge does not tell. */
-  readonly labeled?: (number: number, label: string) => Promise<Labeled | undefined>
+  /** Who put that label there, the last time; undefined: nobody did. */
+  labeled(number: number, label: string): Promise<Labeled | undefined>
   /** Title and text of the one that is open from `head` into `base` are brought up to date, or a new one is opened. */
   put(pull: NewPullRequest): Promise<PullRequest>
   close(number: number): Promise<void>

@@ -38,6 +38,8 @@ const MOST_DIFFERENT = 1024 * 1024
 /** Beside `refs/heads`, which is fetched by others at the same time. */
 const SEEN = 'refs/seen/heads'
 
+const HEADS = 'refs/heads/'
+
 /** Of a file, and of the list of its folder: far more than a spec may have. */
 const MOST_READ = 4 * 1024 * 1024
 
@@ -61,6 +63,8 @@ export interface Mirrors {
   distance(repo: string, source: Source, commit: string, other: string): Promise<Distance>
   /** The commits that lead to `to` and not to `from`; both must be in the mirror. */
   between(repo: string, from: string, to: string, most: number): Promise<Difference>
+  /** Every branch that the source has now, with its commit. */
+  heads(source: Source): Promise<readonly BranchHead[]>
   /** The commit a branch has at the source now; undefined: no such branch. */
   head(source: Source, branch: string): Promise<string | undefined>
   /**
@@ -81,6 +85,12 @@ export interface Source {
   readonly url: string
   /** A full header line, for one host only. */
   readonly auth?: string
+}
+
+export interface BranchHead {
+  /** Short name. */
+  readonly branch: string
+  readonly commit: string
 }
 
 export type FastForward =
@@ -211,17 +221,10 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
       const [behind = 0, count = 0] = counted.toString().split('\t').map(Number)
       return { commits, count, behind }
     },
+    heads: (source) => listed(source),
     async head(source, branch) {
-      const text = (
-        await git(['ls-remote', ...otherEnd(source.url, 'upload-pack'), '--', source.url, `refs/heads/${branch}`], {
-          url: source.url,
-          ...(source.auth ? { auth: source.auth } : {}),
-        })
-      ).toString()
       // git takes the name for the end of one: `x/refs/heads/production` is another branch, and is listed, too.
-      const ref = `refs/heads/${branch}`
-      const line = text.split('\n').find((one) => one.split('\t')[1] === ref)
-      return line?.split('\t')[0]
+      return (await listed(source, `${HEADS}${branch}`)).find((one) => one.branch === branch)?.commit
     },
     async fastForward(repo, source, branch, commit) {
       const dir = await mirrors.ensure(repo, source, commit)
@@ -264,6 +267,15 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
     },
   }
   return mirrors
+
+  async function listed(source: Source, ...patterns: readonly string[]): Promise<readonly BranchHead[]> {
+    const asked = ['ls-remote', '--heads', ...otherEnd(source.url, 'upload-pack'), '--', source.url, ...patterns]
+    const text = (await git(asked, { url: source.url, ...(source.auth ? { auth: source.auth } : {}) })).toString()
+    return text.split('\n').flatMap((line) => {
+      const [commit = '', ref = ''] = line.split('\t')
+      return ref.startsWith(HEADS) ? [{ branch: ref.slice(HEADS.length), commit }] : []
+    })
+  }
 
   /** By the reference that is written when all of the commit is there, without asking git. */
   async function has(path: string, commit: string): Promise<boolean> {

@@ -55,7 +55,7 @@ export function createMergeRule({ merges, runs, mirrors, people, clock }: MergeD
   async function askedByLabel(kept: Kept, pull: PullRequest): Promise<void> {
     const label = kept.repository.mergeLabel
     if (label === undefined || pull.state === 'closed' || !pull.labels.includes(label)) return
-    const labeled = await kept.forge.pullRequests?.labeled?.(pull.number, label)
+    const labeled = await kept.forge.pullRequests?.labeled(pull.number, label)
     if (labeled === undefined) return
     // The label that is still there after a new head, or after an end, asks for nothing new.
     await ask(kept, pull, { key: `label/${labeled.id}`, by: labeled.by, channel: 'label' })

@@ -274,16 +274,18 @@ export function forgeContract(name: string, carries: readonly Group[], start: ()
     carried('pullRequests', 'who put a label there last; putting it there again is news', async (pulls) => {
       await it.push('page', first)
       const number = await hands().open({ head: 'page', base: 'master' })
-      expect(await pulls.labeled?.(number, 'ship')).toBeUndefined()
+      expect(await pulls.labeled(number, 'ship')).toBeUndefined()
       hands().label(number, 'other')
       hands().label(number, 'ship')
-      const before = await pulls.labeled?.(number, 'ship')
+      const before = await pulls.labeled(number, 'ship')
       hands().unlabel(number, 'ship')
       hands().label(number, 'ship')
-      const after = await pulls.labeled?.(number, 'ship')
+      const after = await pulls.labeled(number, 'ship')
 
       expect([before?.by, after?.by]).toEqual(['ada', 'ada'])
       expect(after?.id).not.toBe(before?.id)
+      hands().unlabel(number, 'ship')
+      expect(await pulls.labeled(number, 'ship')).toEqual(after)
     })
 
     carried('pullRequests', 'a pull request is opened once, and brought up to date after that', async (pulls) => {

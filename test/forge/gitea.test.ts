@@ -52,3 +52,16 @@ test('a pull request that has gone on is not merged for a commit that it had bef
   expect(await lab.forge.branchTip('master')).toBe(head)
   expect(await lab.forge.pullRequests?.get(1)).toMatchObject({ state: 'open', head: { commit: later } })
 })
+
+test('the newest labelling is found behind comments on lines, of which a page may be full and then comes out empty', async () => {
+  const { world } = lab.server
+  ;(world as { maxPage: number }).maxPage = 2
+  world.label(REPO, 1, 'ship', 'ada')
+  world.unlabel(REPO, 1, 'ship', 'ada')
+  for (const _ of [1, 2]) world.review(REPO, 1, { by: 'ben', state: 'COMMENTED' })
+  world.comment(REPO, 1, { by: 'ben', body: '1' })
+  world.label(REPO, 1, 'ship', 'ben')
+
+  expect(await lab.forge.pullRequests?.labeled(1, 'ship')).toMatchObject({ by: 'ben' })
+  expect(await lab.forge.pullRequests?.labeled(1, 'other')).toBeUndefined()
+})

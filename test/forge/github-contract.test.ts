@@ -1,6 +1,6 @@
 import { type ForgeUnderTest, forgeContract, type Group } from './contract.ts'
 import { type Hub, installedApp, startHub } from './github.ts'
-import { handsOf } from './labs.ts'
+import { handsOf, REPO } from './labs.ts'
 
 const BY_TOKEN: readonly Group[] = [
   'branchHeads',
@@ -23,11 +23,16 @@ forgeContract('GitHub with a token', BY_TOKEN, async () => {
   return underTest(hub, hub.forge(), 'penstock')
 })
 
-forgeContract('GitHub with an App', BY_TOKEN.toSpliced(BY_TOKEN.indexOf('deployments'), 0, 'checks'), async () => {
+forgeContract('GitHub with an App', BY_TOKEN.toSpliced(BY_TOKEN.indexOf('verdicts'), 0, 'checks'), async () => {
   const hub = await startHub()
   return underTest(hub, hub.forge(installedApp(hub)), 'penstock[bot]')
 })
 
 function underTest({ github, push }: Hub, forge: ForgeUnderTest['forge'], self: string): ForgeUnderTest {
-  return { ...handsOf(github.world), forge, self, push, stop: () => github.stop() }
+  const { world } = github
+  return {
+    ...handsOf(world),
+    check: (commit, name, conclusion) => world.addCheck(REPO, commit, name, conclusion),
+    ...{ forge, self, push, stop: () => github.stop() },
+  }
 }

@@ -85,8 +85,11 @@ describe('what happens at GitHub is delivered', () => {
     expect(received.every((one) => one.signed)).toBe(true)
     expect(received.filter((one) => one.incoming.kind === 'refused')).toEqual([])
     expect(received[2]?.incoming).toMatchObject({
-      kind: 'trigger',
-      trigger: { kind: 'pull_request', change: { commit, pullRequest: { number: 1, base: 'master' } } },
+      kind: 'notice',
+      notice: { kind: 'pull_request', number: 1 },
+      otherwise: {
+        trigger: { kind: 'pull_request', change: { commit, pullRequest: { number: 1, base: 'master' } } },
+      },
     })
     expect(received[8]?.incoming).toMatchObject({
       trigger: { requestedBy: 'penstock', change: { commit: next, before: first, ref: 'refs/heads/master' } },

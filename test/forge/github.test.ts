@@ -416,7 +416,7 @@ test('a list that grows past a full page is read to its end, though its first pa
   await hub.push('page', first)
   const { number } = await hub.github.world.openPull(REPO, { by: 'ada', head: 'page', base: 'master', title: 'A page' })
   const forge = hub.forge()
-  const labels = async () => (await forge.pullRequests?.labeled?.(number, 'ship'))?.by
+  const labels = async () => (await forge.pullRequests?.labeled(number, 'ship'))?.by
   for (let label = 1; label <= 10; label++) hub.github.world.label(REPO, number, `label ${label}`, 'ada')
   const before = await labels()
   hub.github.world.label(REPO, number, 'ship', 'ada')

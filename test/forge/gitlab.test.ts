@@ -42,3 +42,16 @@ test('a deployment that has ended takes the end of the next try of the same comm
 
   expect(await lab.forge.deployments?.stateOf(id)).toBe('success')
 })
+
+test('the newest labelling is the one of the highest id, in whatever order they are told', async () => {
+  const { world } = lab.server
+  await lab.push('page', first)
+  const { number, labelings } = await world.openPull(REPO, { by: 'ada', head: 'page', base: 'master', title: 'A page' })
+  for (const by of ['ada', 'ben']) {
+    world.label(REPO, number, 'ship', by)
+    world.unlabel(REPO, number, 'ship', by)
+  }
+  labelings.reverse()
+
+  expect(await lab.forge.pullRequests?.labeled(number, 'ship')).toMatchObject({ by: 'ben' })
+})

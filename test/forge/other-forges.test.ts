@@ -33,6 +33,11 @@ let receiver: Server
 let store: Store
 let forge: Forge
 let attendant: Attendant
+/** Time goes by for the database and the rules, and not for the forge. */
+let ahead: number
+
+const MINUTE = 60_000
+const clock = () => Date.now() + ahead
 
 async function start(kind: 'gitea' | 'gitlab', api: string): Promise<void> {
   const { world } = forgeServer
@@ -40,28 +45,31 @@ async function start(kind: 'gitea' | 'gitlab', api: string): Promise<void> {
   world.addToken('penstock', TOKEN)
   world.setAccess(REPO, 'penstock', 'admin')
   world.setAccess(REPO, 'ada', 'write')
+  world.setAccess(REPO, 'ben', 'write')
+  ahead = 0
   dir = await mkdtemp(join(tmpdir(), 'pst-others-'))
   const file = join(dir, 'penstock.config.yml')
   await writeFile(
     file,
     `
 server: { listen: "127.0.0.1:0", url: "http://ci.test" }
-people: { ada: { roles: [developer], ${kind}: ada } }
+people: { ada: { roles: [developer], ${kind}: ada }, ben: { roles: [approver], ${kind}: ben } }
 repositories:
   ${REPO}:
     forge: { ${kind}: { api: "${forgeServer.url}${api}", token: { env: TOKEN } } }
     url: ${forgeServer.url}/${REPO}.git
     webhook_secrets: [{ env: HOOK_SECRET }]
+    merge_label: ship
 `,
   )
   const config = await loadConfig({ file, env: { PENSTOCK_DATA: dir, TOKEN, HOOK_SECRET } })
-  store = await openStore({ url: `sqlite:${join(dir, 'penstock.db')}`, clock: Date.now })
+  store = await openStore({ url: `sqlite:${join(dir, 'penstock.db')}`, clock })
   const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
-  const forges = createForges({ mirrors, url: config.server.url, log: LOG, clock: Date.now })
+  const forges = createForges({ mirrors, url: config.server.url, log: LOG, clock })
   const { repositories } = config
   forge = forges(repositories[REPO] as RepositoryConfig)
-  const rules = createRules({ config, store, forges, mirrors, clock: Date.now, log: LOG })
-  attendant = createAttendant({ notices: store.notices, repositories, forges, rules, clock: Date.now, log: LOG })
+  const rules = createRules({ config, store, forges, mirrors, clock, log: LOG })
+  attendant = createAttendant({ notices: store.notices, repositories, forges, rules, clock, log: LOG })
   receiver = createServer(express().use(createWebhookRouter({ config, store, log: LOG })))
   await new Promise<void>((resolve) => receiver.listen(0, '127.0.0.1', resolve))
   const url = `http://127.0.0.1:${(receiver.address() as AddressInfo).port}/hooks/${kind}`
@@ -71,6 +79,31 @@ repositories:
 async function settle(): Promise<void> {
   do await forgeServer.world.webhooks.settled()
   while ((await attendant.once()) > 0)
+}
+
+/** Every rule looks at the forge, so often, a minute apart. */
+async function looks(times = 1): Promise<void> {
+  for (let look = 0; look < times; look++) {
+    await settle()
+    await attendant.review()
+    ahead += MINUTE
+  }
+  await settle()
+}
+
+/** What happens while this is done is told by nobody. */
+async function silently<T>(act: () => Promise<T> | T): Promise<T> {
+  const { webhooks } = forgeServer.world
+  await webhooks.settled()
+  webhooks.fault({ kind: 'silent', times: 1 })
+  return act()
+}
+
+async function succeeds(commit: string): Promise<void> {
+  for (const run of await store.runs.list({ repo: REPO, commit, limit: 10 })) {
+    const finished = { type: 'run.finished.v1', try: run.try, outcome: 'succeeded' } as const
+    await store.events.append(run.id, `end/${run.try}`, [finished])
+  }
 }
 
 const push = (branch: string, message = `On ${branch}`) =>
@@ -168,7 +201,81 @@ describe.each([
     await port.upsertComment?.({ pullRequest: number, marker: 'summary', body: 'passed' })
     await settle()
 
-    expect(await forge.statuses?.of(commit)).toEqual([{ ...status, state: 'success', description: 'passed' }])
+    const upToDate = { commit, context: 'penstock/up-to-date', description: 'up to date with master' }
+    const standing = (await forge.statuses?.of(commit)) ?? []
+    expect(standing).toHaveLength(2)
+    expect(standing).toContainEqual({ ...status, state: 'success', description: 'passed' })
+    expect(standing).toContainEqual({ ...upToDate, state: 'success' })
     expect(world.repo(REPO).comments.map(({ body }) => body)).toEqual(['passed\n\n<!-- penstock:summary -->'])
+  })
+
+  test('a push that nobody told of has its run, once; so has the head of a pull request', async () => {
+    const { world } = forgeServer
+    const first = await push('master')
+    const page = await push('page')
+    await world.openPull(REPO, { by: 'ada', head: 'page', base: 'master', title: 'A page' })
+    await looks()
+    const second = await silently(() => push('next'))
+    await looks(2)
+
+    const known = async () => (await changes()).map(({ kind: by, change }) => [by, change.commit]).toReversed()
+    expect(await known()).toEqual([
+      ['push', first],
+      ['push', page],
+      ['pull_request', page],
+      ['push', second],
+    ])
+
+    world.webhooks.fault({ kind: 'silent', times: 100 })
+    const third = await push('page', 'better')
+    await looks(3)
+
+    expect((await known()).slice(4)).toEqual(
+      expect.arrayContaining([
+        ['push', third],
+        ['pull_request', third],
+      ]),
+    )
+    expect(await known()).toHaveLength(6)
+  })
+
+  test('the label merges by fast-forward what is approved and green, and says so', async () => {
+    const { world } = forgeServer
+    const first = await push('master')
+    const page = await push('page')
+    const { number } = await world.openPull(REPO, { by: 'ada', head: 'page', base: 'master', title: 'A page' })
+    await looks()
+    world.label(REPO, number, 'ship', 'ada')
+    await looks()
+    const comment = () => world.repo(REPO).comments.map(({ body }) => body)
+    expect(comment()).toEqual([expect.stringContaining('an approval of')])
+    expect(await forge.branchTip('master')).toBe(first)
+
+    await succeeds(page)
+    world.review(REPO, number, { by: 'ben', state: 'APPROVED' })
+    await looks()
+
+    expect(await forge.branchTip('master')).toBe(page)
+    expect(await forge.pullRequests?.get(number)).toMatchObject({ state: 'closed', merged: true })
+    expect(comment()).toEqual([expect.stringMatching(/Merged.*`ada`/)])
+    expect(await store.audit.list({ limit: 100 })).toContainEqual(
+      expect.objectContaining({ by: 'ada', action: 'pull.merge', channel: 'label' }),
+    )
+  })
+
+  test('the label of somebody who may only read merges nothing', async () => {
+    const { world } = forgeServer
+    world.setAccess(REPO, 'mallory', 'read')
+    const first = await push('master')
+    const page = await push('page')
+    const { number } = await world.openPull(REPO, { by: 'ada', head: 'page', base: 'master', title: 'A page' })
+    await looks()
+    await succeeds(page)
+    world.review(REPO, number, { by: 'ben', state: 'APPROVED' })
+    world.label(REPO, number, 'ship', 'mallory')
+    await looks()
+
+    expect(await forge.branchTip('master')).toBe(first)
+    expect(world.repo(REPO).comments.at(-1)?.body).toContain('`mallory` may not write')
   })
 })

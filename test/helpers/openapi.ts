@@ -44,6 +44,25 @@ function toJsonSchema(node: unknown): void {
   schema.anyOf = [{ type: 'null' }, rest]
 }
 
+/**
+ * Servers written in Go write `null` for a thing or a list that there is none of, and an empty text for an address, which
+ * their descriptions do not say. What they are sent they read so, too.
+ */
+function allowZeroes(node: unknown): void {
+  if (typeof node !== 'object' || node === null) return
+  for (const child of Object.values(node)) allowZeroes(child)
+  const { properties, schema } = node as { readonly properties?: Json; readonly schema?: Json }
+  for (const [name, written] of Object.entries(properties ?? {})) {
+    const { $ref, type } = written as { readonly $ref?: string; readonly type?: string }
+    if (properties && ($ref !== undefined || type === 'array')) properties[name] = orNull(written)
+  }
+  if (schema?.type === 'array') (node as Json).schema = orNull(schema)
+}
+
+function orNull(schema: unknown): Json {
+  return { anyOf: [{ type: 'null' }, schema] }
+}
+
 export function pointer(...keys: readonly string[]): string {
   return keys.map((key) => `/${encodeURIComponent(key.replaceAll('~', '~0').replaceAll('/', '~1'))}`).join('')
 }
@@ -53,20 +72,28 @@ export function readDescription({
   file,
   forge,
   errors,
+  zeroes = false,
 }: {
   readonly file: URL
   readonly forge: string
   /** The schema of refusals that the description does not name; absent: they may hold anything. */
   readonly errors?: string
+  /** See `allowZeroes`. */
+  readonly zeroes?: boolean
 }) {
   const description = JSON.parse(readFileSync(file, 'utf8')) as {
     readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>
     readonly 'x-webhooks'?: Readonly<Record<string, { readonly post: Operation }>>
   }
   toJsonSchema(description)
+  if (zeroes) allowZeroes(description)
   const ajv = new Ajv({ strict: false, validateSchema: false, inlineRefs: false, logger: false })
   // biome-ignore lint/suspicious/noExplicitAny: the module's type is that of its CommonJS form.
   ;(addFormats as any)(ajv)
+  const isUri = ajv.formats.uri
+  if (zeroes && typeof isUri === 'function') {
+    ajv.addFormat('uri', (text: string) => text === '' || isUri(text) === true)
+  }
   ajv.addSchema(description as unknown as Json, 'forge')
   const compiled = new Map<string, ValidateFunction>()
 

@@ -1,16 +1,12 @@
 import { z } from 'zod'
 import { found, read } from '../answers.ts'
-import { cutBody, withMarker } from '../text.ts'
+import { cutBody, toText, Written, withMarker } from '../text.ts'
 import type { Comments } from '../types.ts'
 import type { Connection } from './connect.ts'
 
-const IssueComment = z.object({
-  id: z.int().positive(),
-  body: z.string().nullish(),
+const IssueComment = Written.extend({
   user: z.object({ login: z.string() }).nullish(),
   pull_request_url: z.string().nullish(),
-  created_at: z.string().nullish(),
-  updated_at: z.string().nullish(),
 })
 
 /** Gitea has no limit of its own; the text lies in a column of this many bytes on one of its databases. */
@@ -45,13 +41,12 @@ export function createComments({ rest, at, login }: Connection): Comments {
       const answer = await found(rest.get(`${at}/issues/comments/${encodeURIComponent(id)}`))
       // 204: an entry that is no comment.
       if (answer?.data === undefined) return undefined
-      const { user, body, pull_request_url, created_at, updated_at } = read(IssueComment, answer)
+      const { user, pull_request_url, ...comment } = read(IssueComment, answer)
       return {
         id,
         ...(user ? { by: user.login } : {}),
-        body: body ?? '',
         pullRequest: Number(pull_request_url?.split('/').at(-1)),
-        edited: created_at !== updated_at,
+        ...toText(comment),
       }
     },
   }

@@ -29,6 +29,7 @@ export function createGiteaForge(
     source,
     branchTip,
     fastForward,
+    branchHeads: async () => mirrors.heads(await source()),
     branches,
     pullRequests,
     comments: createComments(connection),

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { found, isStatus, read } from '../answers.ts'
 import { Pull, toPullRequestOf } from '../pull.ts'
-import type { PullRequest, PullRequests, Review } from '../types.ts'
+import { ForgeAnswerUnusable, type Labeled, type PullRequest, type PullRequests, type Review } from '../types.ts'
 import type { Connection } from './connect.ts'
 
 const Login = z.object({ login: z.string() })
@@ -12,6 +12,27 @@ const PullReview = z.object({
   commit_id: z.string().nullish(),
   dismissed: z.boolean().nullish(),
 })
+
+/** Written in Go: what there is nothing of is `null`, a list that is empty, and an entry that could not be read, too. */
+const Timeline = z
+  .array(
+    z
+      .object({
+        id: z.int().positive(),
+        type: z.string(),
+        user: Login.nullish(),
+        body: z.string().nullish(),
+        label: z.object({ name: z.string() }).nullish(),
+      })
+      .nullable(),
+  )
+  .nullish()
+  .transform((entries) => (entries ?? []).filter((one) => one !== null))
+
+const TIMELINE_PAGE = 50
+/** So many in a row end a timeline: an answer leaves out comments on lines, and all of a page may have been such. */
+const EMPTY_PAGES = 2
+const MOST_PAGES = 500
 
 /** The words that stand until the same person says another. */
 const STANDING: Readonly<Record<string, Review['state']>> = {
@@ -35,6 +56,17 @@ export function createPullRequests({ rest, at, repo: fullName }: Connection): Pu
     for await (const page of rest.pages(`${at}/pulls`, asked)) {
       // Servers that do not know the filter give them all.
       for (const pull of read(z.array(Pull), page)) if (base === undefined || pull.base.ref === base) yield pull
+    }
+  }
+
+  /** Oldest first. What its answers say of the whole is said of their own page only, and so is no help. */
+  async function* timeline(number: number): AsyncGenerator<z.infer<typeof Timeline>[number]> {
+    const path = `${at}/issues/${number}/timeline`
+    for (let page = 1, empty = 0; empty < EMPTY_PAGES; page++) {
+      if (page > MOST_PAGES) throw new ForgeAnswerUnusable(`the list ${path} has no end`)
+      const entries = read(Timeline, await rest.get(path, { page, limit: TIMELINE_PAGE }))
+      empty = entries.length === 0 ? empty + 1 : 0
+      yield* entries
     }
   }
 
@@ -64,6 +96,14 @@ export function createPullRequests({ rest, at, repo: fullName }: Connection): Pu
         last.set(user.login, { by: user.login, state: standing, ...(commit_id ? { commit: commit_id } : {}) })
       }
       return [...last.values()]
+    },
+    async labeled(number, name) {
+      let last: Labeled | undefined
+      for await (const { id, type, user, body, label } of timeline(number)) {
+        // `1`: put there. Nothing: taken away.
+        if (type === 'label' && body === '1' && label?.name === name && user) last = { id: String(id), by: user.login }
+      }
+      return last
     },
     async put({ head, base, title, body }) {
       const known = await openFrom(head, base)

@@ -1,19 +1,15 @@
 import { z } from 'zod'
 import { found, read } from '../answers.ts'
+import { cutBody, toText, Written, withMarker } from '../text.ts'
 import type { Comments } from '../types.ts'
 import type { Connection } from './connect.ts'
 
-const IssueComment = z.object({
-  id: z.int().positive(),
-  body: z.string().nullish(),
+const IssueComment = Written.extend({
   user: z.object({ login: z.string() }).nullish(),
   issue_url: z.string().nullish(),
-  created_at: z.string().nullish(),
-  updated_at: z.string().nullish(),
 })
 
 const MAX_BODY = 65_536
-const CUT = '\n\n… (cut here: GitHub takes no more)'
 
 export function createComments({ octokit, at, login }: Connection): Comments {
   async function ours(pullRequest: number, marker: string) {
@@ -31,8 +27,7 @@ export function createComments({ octokit, at, login }: Connection): Comments {
 
   return {
     async upsert(pullRequest, marker, text) {
-      const hidden = `<!-- penstock:${marker} -->`
-      const body = `${cut(text, MAX_BODY - hidden.length - 2)}\n\n${hidden}`
+      const { body, hidden } = withMarker(marker, text, MAX_BODY)
       const known = await ours(pullRequest, hidden)
       if (known === undefined) {
         const made = await octokit.rest.issues.createComment({ ...at, issue_number: pullRequest, body })
@@ -44,32 +39,20 @@ export function createComments({ octokit, at, login }: Connection): Comments {
       return { id: String(known.id) }
     },
     async add(pullRequest, text) {
-      const body = cut(text, MAX_BODY)
+      const body = cutBody(text, MAX_BODY)
       const made = await octokit.rest.issues.createComment({ ...at, issue_number: pullRequest, body })
       return { id: String(read(IssueComment, made).id) }
     },
     async get(id) {
       const answer = await found(octokit.rest.issues.getComment({ ...at, comment_id: Number(id) }))
       if (answer === undefined) return undefined
-      const { user, body, issue_url, created_at, updated_at } = read(IssueComment, answer)
+      const { user, issue_url, ...comment } = read(IssueComment, answer)
       return {
         id,
         ...(user ? { by: user.login } : {}),
-        body: body ?? '',
         pullRequest: Number(issue_url?.split('/').at(-1)),
-        edited: created_at !== updated_at,
-        ...time('at', created_at),
-        ...time('changedAt', updated_at),
+        ...toText(comment),
       }
     },
   }
-}
-
-function time(name: 'at' | 'changedAt', text: string | null | undefined): { at?: number; changedAt?: number } {
-  const at = Date.parse(text ?? '')
-  return Number.isNaN(at) ? {} : { [name]: at }
-}
-
-function cut(text: string, most: number): string {
-  return text.length > most ? `${text.slice(0, most - CUT.length)}${CUT}` : text
 }

@@ -24,6 +24,7 @@ export function createGitlabForge(
   return {
     source: async () => source,
     fastForward: (branch, commit) => mirrors.fastForward(repo, source, branch, commit),
+    branchHeads: () => mirrors.heads(source),
     ...createRefs(connection),
     pullRequests: createMergeRequests(connection),
     comments: createNotes(connection),

@@ -25,6 +25,12 @@ const Project = z.object({ path_with_namespace: z.string() })
 const Branch = z.object({ commit: z.object({ id: z.string() }) })
 const Approvals = z.object({ approved_by: z.array(z.object({ user: User, approved_at: z.string().nullish() })) })
 const Reviewer = z.object({ user: User, state: z.string().nullish() })
+const LabelEvent = z.object({
+  id: z.int().positive(),
+  action: z.string(),
+  user: User.nullish(),
+  label: z.object({ name: z.string() }).nullish(),
+})
 /** What the head was, and since when. */
 const Version = z.object({ head_commit_sha: z.string(), created_at: z.string() })
 
@@ -125,6 +131,17 @@ export function createMergeRequests({ rest, at, repo: fullName }: Connection): P
         .filter(({ state }) => state === 'requested_changes')
         .map(({ user }): Review => ({ by: user.username, state: 'changes_requested' }))
       return [...approved, ...wanting]
+    },
+    async labeled(number, name) {
+      let last: { readonly id: number; readonly by: string } | undefined
+      for await (const page of rest.pages(`${list}/${number}/resource_label_events`)) {
+        // Their order is not promised; ids grow.
+        for (const { id, action, user, label } of read(z.array(LabelEvent), page)) {
+          const isThat = action === 'add' && label?.name === name
+          if (isThat && user && id > (last?.id ?? 0)) last = { id, by: user.username }
+        }
+      }
+      return last && { id: String(last.id), by: last.by }
     },
     async put({ head, base, title, body }) {
       const known = await openFrom(head, base)

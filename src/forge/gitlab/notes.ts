@@ -1,17 +1,13 @@
 import { z } from 'zod'
 import { found, read } from '../answers.ts'
-import { cutBody, withMarker } from '../text.ts'
+import { cutBody, toText, Written, withMarker } from '../text.ts'
 import type { Comments } from '../types.ts'
 import { type Connection, User } from './connect.ts'
 import { commentId } from './payload.ts'
 
-const Note = z.object({
-  id: z.int().positive(),
-  body: z.string().nullish(),
+const Note = Written.extend({
   author: User.nullish(),
   system: z.boolean().nullish(),
-  created_at: z.string().nullish(),
-  updated_at: z.string().nullish(),
 })
 
 const MAX_BODY = 1_000_000
@@ -51,13 +47,12 @@ export function createNotes({ rest, at, login }: Connection): Comments {
       if (number === undefined) return undefined
       const answer = await found(rest.get(`${notesOf(Number(number))}/${note}`))
       if (answer === undefined) return undefined
-      const { author, body, created_at, updated_at } = read(Note, answer)
+      const { author, ...comment } = read(Note, answer)
       return {
         id,
         ...(author ? { by: author.username } : {}),
-        body: body ?? '',
         pullRequest: Number(number),
-        edited: created_at !== updated_at,
+        ...toText(comment),
       }
     },
   }

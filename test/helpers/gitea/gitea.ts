@@ -4,7 +4,7 @@ import { readDescription } from '../openapi.ts'
 import { repositoryRoutes } from './routes/repository.ts'
 import { commentShape, pullShape, repositoryShape, userShape } from './shapes.ts'
 
-const { problemsOf } = readDescription({ file: new URL('gitea.json', import.meta.url), forge: 'Gitea' })
+const { problemsOf } = readDescription({ file: new URL('gitea.json', import.meta.url), forge: 'Gitea', zeroes: true })
 
 /** A Gitea in which what is pushed into a branch merges the pull requests that it contains: `autodetect_manual_merge`. */
 export function startGitea(

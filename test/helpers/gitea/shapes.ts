@@ -1,4 +1,4 @@
-import type { Comment, Pull, Repo, Status, User } from '../../../src/embedded/fake-github/state.ts'
+import type { Comment, Labeling, Pull, Repo, Status, User } from '../../../src/embedded/fake-github/state.ts'
 import type { World } from '../../../src/embedded/fake-github/world.ts'
 
 /** Things as Gitea's API has them. */
@@ -45,6 +45,26 @@ export function commentShape(world: World, repo: Repo, comment: Comment) {
     ...{ created_at: comment.createdAt, updated_at: comment.updatedAt },
   }
 }
+
+/** One line of what has happened; with all that Gitea writes for what there is nothing of. */
+export function timelineShape(world: World, repo: Repo, pull: Pull, one: TimelineEntry) {
+  const { id, user, at } = one
+  const label = one.kind === 'label' ? { id: 1, name: one.name, color: 'ededed', description: '', url: '' } : null
+  return {
+    ...{ id, type: one.kind, user: userShape(user), body: one.body, label, created_at: at, updated_at: at },
+    ...{ html_url: '', issue_url: '', pull_request_url: `${world.root}/${repo.fullName}/pulls/${pull.number}` },
+    ...{ old_project_id: 0, project_id: 0, old_milestone: null, milestone: null, tracked_time: null },
+    ...{ old_title: '', new_title: '', old_ref: '', new_ref: '', review_id: 0, dependent_issue: null },
+    ...{ ref_issue: null, ref_comment: null, ref_action: 'none', ref_commit_sha: '' },
+    ...{ assignee: null, assignee_team: null, removed_assignee: false, resolve_doer: null },
+  }
+}
+
+/** `code`: a comment on a line, which is counted and not shown. */
+export type TimelineEntry = Pick<Labeling, 'id' | 'user' | 'at'> & { readonly body: string } & (
+    | { readonly kind: 'label'; readonly name: string }
+    | { readonly kind: 'comment' | 'review' | 'code' }
+  )
 
 export function statusShape(status: Status) {
   return {

@@ -3,7 +3,15 @@ import { commitOf, moveRef, refsOf, removeRef, subjectOf } from '../../../src/em
 import type { Pull, Repo } from '../../../src/embedded/fake-github/state.ts'
 import { NotPossible, type World } from '../../../src/embedded/fake-github/world.ts'
 import { type ApiRoute, type Asked, ok, pageOf, parse, Refusal, there } from '../forge-server.ts'
-import { type GitlabStatus, mergeRequestShape, noteShape, projectShape, statusShape, userShape } from './shapes.ts'
+import {
+  type GitlabStatus,
+  labelEventShape,
+  mergeRequestShape,
+  noteShape,
+  projectShape,
+  statusShape,
+  userShape,
+} from './shapes.ts'
 
 const NewMergeRequest = z.strictObject({
   source_branch: z.string(),
@@ -211,6 +219,18 @@ export const routes: readonly (ApiRoute & { readonly query?: readonly string[] }
       if (!heads.has(pull.commit)) heads.set(pull.commit, world.now())
       const versions = [...heads].map(([head_commit_sha, created_at], id) => ({ id, head_commit_sha, created_at }))
       return page(asked, versions.toReversed())
+    },
+  },
+  {
+    method: 'GET',
+    template: `${MERGE}/resource_label_events`,
+    query: PAGED,
+    handle(asked) {
+      const pull = pullOf(asked)
+      return page(
+        asked,
+        pull.labelings.map((one) => labelEventShape(asked.world, pull, one)),
+      )
     },
   },
   {

@@ -1,4 +1,4 @@
-import type { Comment, Pull, Repo, Status, User } from '../../../src/embedded/fake-github/state.ts'
+import type { Comment, Labeling, Pull, Repo, Status, User } from '../../../src/embedded/fake-github/state.ts'
 import type { World } from '../../../src/embedded/fake-github/world.ts'
 
 /** Things as GitLab's API has them. */
@@ -24,6 +24,13 @@ export function mergeRequestShape(world: World, repo: Repo, pull: Pull) {
     ...{ source_project_id: pull.head.repo.id, target_project_id: repo.id },
     web_url: `${world.root}/${repo.fullName}/-/merge_requests/${pull.number}`,
     ...{ created_at: pull.createdAt, updated_at: pull.updatedAt, merged_at: pull.mergedAt },
+  }
+}
+
+export function labelEventShape(world: World, pull: Pull, { id, event, name, user, at }: Labeling) {
+  return {
+    ...{ id, user: userShape(world, user), created_at: at, resource_type: 'MergeRequest', resource_id: pull.id },
+    ...{ label: { id: 1, name, color: '#ededed', description: '' }, action: event === 'labeled' ? 'add' : 'remove' },
   }
 }
 

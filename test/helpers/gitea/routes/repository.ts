@@ -10,7 +10,7 @@ import {
 import type { Pull, Repo } from '../../../../src/embedded/fake-github/state.ts'
 import { NotPossible } from '../../../../src/embedded/fake-github/world.ts'
 import { type ApiRoute, type Asked, ok, pageOf, parse, Refusal, there } from '../../forge-server.ts'
-import { commentShape, pullShape, statusShape, userShape } from '../shapes.ts'
+import { commentShape, pullShape, statusShape, type TimelineEntry, timelineShape, userShape } from '../shapes.ts'
 
 const NewBranch = z.object({ new_branch_name: z.string(), old_ref_name: z.string().optional() })
 const NewPull = z.object({ title: z.string(), head: z.string(), base: z.string(), body: z.string().optional() })
@@ -206,6 +206,20 @@ export const repositoryRoutes: readonly ApiRoute[] = [
   },
   {
     method: 'GET',
+    template: `${AT}/issues/{index}/timeline`,
+    handle(asked) {
+      const [repo, pull] = [repoOf(asked), pullOf(asked)]
+      const { body } = pageOf(asked, timelineOf(repo, pull), 'limit', () => ({}))
+      // Taken out of a page after it was cut; the header counts what is left of it.
+      const shown = (body as readonly TimelineEntry[]).filter(({ kind }) => kind !== 'code')
+      const shapes = shown.map((one) => timelineShape(asked.world, repo, pull, one))
+      // A list of Go that nothing was put into is `null`.
+      const headers = { 'x-total-count': String(shapes.length) }
+      return { status: 200, body: shapes.length === 0 ? null : shapes, headers }
+    },
+  },
+  {
+    method: 'GET',
     template: `${AT}/issues/comments/{id}`,
     handle: (asked) => ok(commentShape(asked.world, repoOf(asked), commentOf(asked))),
   },
@@ -252,6 +266,18 @@ export function repoOf({ world, params }: Pick<Asked, 'world' | 'params'>): Repo
 
 function pullOf(asked: Asked): Pull {
   return there(repoOf(asked).pulls.find((one) => one.number === Number(asked.params.index)))
+}
+
+function timelineOf(repo: Repo, { number, labelings, reviews }: Pull): readonly TimelineEntry[] {
+  const comments = repo.comments.filter((one) => one.pull === number)
+  const all: readonly TimelineEntry[] = [
+    // `1`: put there. Nothing: taken away.
+    ...labelings.map(({ event, ...one }) => ({ ...one, kind: 'label' as const, body: event === 'labeled' ? '1' : '' })),
+    ...comments.map(({ createdAt, ...one }) => ({ ...one, kind: 'comment' as const, at: createdAt })),
+    // A review that judges nothing stands for a comment on a line.
+    ...reviews.map((one) => ({ ...one, kind: one.state === 'COMMENTED' ? ('code' as const) : ('review' as const) })),
+  ]
+  return all.toSorted((one, other) => one.id - other.id)
 }
 
 function commentOf(asked: Asked) {
