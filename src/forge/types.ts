@@ -165,6 +165,8 @@ export interface Statuses {
   set(status: CommitStatus): Promise<void>
   /** What stands for each context of a commit. */
   of(commit: string): Promise<readonly CommitStatus[]>
+  /** Whether that is what `set` makes of it here. Absent: the same state, and the description as far as it is not cut. */
+  readonly isShownAs?: (wanted: CommitStatus, there: CommitStatus) => boolean
 }
 
 /** `absent`: the forge turned out to lack this. It is said once in the log; statuses carry the rest. */
@@ -238,6 +240,8 @@ export interface Deployments {
   ): Promise<void>
   /** The state that stands; undefined: none yet. */
   stateOf(id: string): Promise<DeploymentState | undefined>
+  /** Whether that is what `setState` makes of it here. Absent: the same state. */
+  readonly isShownAs?: (wanted: DeploymentState, there: DeploymentState) => boolean
 }
 
 export interface FailedDelivery {

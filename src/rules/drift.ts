@@ -1,6 +1,6 @@
 import type { Logger } from 'pino'
 import type { DeploymentReport, StatusReport } from '../core/report/types.ts'
-import type { CommitStatus, Forge } from '../forge/types.ts'
+import type { CommitStatus, DeploymentState, Forge } from '../forge/types.ts'
 import type { Audit, BroughtState, Reports } from '../store/types.ts'
 import { createPace } from './pace.ts'
 import type { Kept, Rule } from './types.ts'
@@ -74,13 +74,16 @@ async function shownOf(
       if (forge.statuses === undefined) return undefined
       const there = standing.find(({ context }) => context === reported.content.context)
       if (there === undefined) return 'nothing'
-      return isSame(reported.content, there) ? undefined : `${there.state}: ${there.description}`
+      const isShown = forge.statuses.isShownAs ?? isSame
+      return isShown(reported.content, there) ? undefined : `${there.state}: ${there.description}`
     }
     case 'deployment': {
       if (forge.deployments === undefined || remote === undefined) return undefined
       const there = await forge.deployments.stateOf(remote)
       // A forge makes a deployment inactive itself when a later one of its environment succeeds, whoever made that.
-      if (there === 'inactive' || there === toState(reported.content)) return undefined
+      const wanted = toState(reported.content)
+      if (there === 'inactive' || there === wanted) return undefined
+      if (there !== undefined && forge.deployments.isShownAs?.(wanted, there)) return undefined
       return there ?? 'nothing'
     }
     default:
@@ -94,7 +97,7 @@ function isSame({ state, description }: StatusReport, there: CommitStatus): bool
   return there.state === state && description.startsWith(shown) && (shown !== '' || description === '')
 }
 
-function toState({ state }: DeploymentReport): string {
+function toState({ state }: DeploymentReport): DeploymentState {
   return state === 'running' ? 'in_progress' : state
 }
 

@@ -55,3 +55,12 @@ test('the newest labelling is the one of the highest id, in whatever order they 
 
   expect(await lab.forge.pullRequests?.labeled(number, 'ship')).toMatchObject({ by: 'ben' })
 })
+
+test('a deployment that waits, or that is tried again, is shown as well as GitLab can; another end is not its end', () => {
+  const isShownAs = lab.forge.deployments?.isShownAs
+
+  expect(isShownAs?.('queued', 'in_progress')).toBe(true)
+  expect(isShownAs?.('in_progress', 'failure')).toBe(true)
+  expect(isShownAs?.('success', 'failure')).toBe(false)
+  expect(isShownAs?.('failure', 'in_progress')).toBe(false)
+})

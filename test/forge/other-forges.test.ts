@@ -8,10 +8,12 @@ import { pino } from 'pino'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { loadConfig } from '../../src/config/load.ts'
 import type { RepositoryConfig } from '../../src/config/types.ts'
+import type { StatusState } from '../../src/core/report/types.ts'
 import { createForges } from '../../src/forge/index.ts'
 import { createReportPort } from '../../src/forge/report-port.ts'
 import type { Forge } from '../../src/forge/types.ts'
 import { createMirrors } from '../../src/git/mirrors.ts'
+import { createSender } from '../../src/report/sender.ts'
 import { type Attendant, createAttendant } from '../../src/rules/attendant.ts'
 import { openStore } from '../../src/store/open-store.ts'
 import type { Store } from '../../src/store/types.ts'
@@ -237,6 +239,40 @@ describe.each([
       ]),
     )
     expect(await known()).toHaveLength(6)
+  })
+
+  test('what a forge shows as far as it can is no drift; what somebody else has made of it is', async () => {
+    const commit = await push('master')
+    await looks()
+    const port = createReportPort({ forge, isProduction: () => false })
+    const sender = createSender({ reports: store.reports, portOf: () => port, clock, log: LOG })
+    let version = 0
+    const shows = async (states: Readonly<Record<string, StatusState>>, words: string) => {
+      version += 1
+      const by = { id: `${REPO}#1`, repo: REPO, number: 1, version }
+      await store.reports.record(
+        by,
+        Object.entries(states).map(([context, state]) => {
+          const content = { commit, context, state, description: words, url: 'http://ci.test/1' }
+          return { kind: 'status', subject: commit, name: context, weight: 2, content }
+        }),
+      )
+      await sender.once()
+    }
+    const drifts = async () =>
+      (await store.audit.list({ limit: 50 })).filter(({ action }) => action === 'forge.drift').map(({ on }) => on)
+    await shows({ 'penstock/test': 'pending', 'penstock/e2e': 'pending', 'penstock/run': 'pending' }, 'waits')
+    await shows({ 'penstock/test': 'error', 'penstock/e2e': 'success', 'penstock/run': 'pending' }, 'now otherwise')
+    await looks(6)
+    expect(await drifts()).toEqual([])
+
+    await forge.statuses?.set({ commit, context: 'penstock/test', state: 'success', description: 'trust me' })
+    await looks(6)
+    await sender.once()
+
+    expect(await drifts()).toEqual([`${REPO} penstock/test`])
+    const shown = (await forge.statuses?.of(commit))?.find(({ context }) => context === 'penstock/test')
+    expect(shown?.state).toBe(kind === 'gitlab' ? 'failure' : 'error')
   })
 
   test('the label merges by fast-forward what is approved and green, and says so', async () => {

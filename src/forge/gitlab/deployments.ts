@@ -48,6 +48,8 @@ export function createDeployments({ rest, at }: Connection): Deployments {
         if (!isStatus(err, 400)) throw err
       }
     },
+    // What waits runs here already; what has ended stays so until the next try of it has ended, too.
+    isShownAs: (wanted, there) => wanted === there || toStatus(wanted) === undefined || wanted === 'in_progress',
     async stateOf(id) {
       const status = (await get(id))?.status
       return status === undefined ? undefined : STATES[status]

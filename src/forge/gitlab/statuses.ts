@@ -49,6 +49,10 @@ export function createStatuses({ rest, at }: Connection): Statuses {
 
   return {
     of,
+    // Of a status that waits the first words stay.
+    isShownAs: (wanted, there) =>
+      WRITTEN[wanted.state] === WRITTEN[there.state] &&
+      (wanted.state === 'pending' || cutTo(MAX_DESCRIPTION, wanted.description) === there.description),
     async set({ commit, context, state, description, url }) {
       const wanted = WRITTEN[state]
       try {
