@@ -31,7 +31,7 @@ const BOT = 'penstock'
  * This GitHub's memory ends with the process, while Penstock's database and the addresses of the system stay from call to
  * call. So each call makes repositories of a new name. Under the old one the new GitHub would give numbers of pull
  * requests, comments and reviews a second time, and what Penstock has recorded by them (a `/merge` that it has obeyed, a
- * vote that it has counted) would make it overlook the new ones; and it would look for what an interrupted call has left
+ * vote that it has counted) could make it overlook new ones; and it would look for what an interrupted call has left
  * open at a GitHub that never had it. A repository that is no longer in the operator's file is left alone by every rule.
  */
 export async function atFakeGithub(stage: Stage, { say, isWatched }: Terminal, hookUrl: string): Promise<Home> {
@@ -147,9 +147,8 @@ ${entryOf(client)}${entryOf(repo)}${environmentsOf(stage)}    dependents: { bloc
     async shown(commit, outcome) {
       const isShown = () =>
         stateOf(commit, 'run') !== 'pending' &&
-        (outcome !== 'succeeded' ||
-          (stateOf(commit, 'production') === 'success' &&
-            world.repo(repo).pulls.every(({ state }) => state === 'closed')))
+        (outcome !== 'succeeded' || stateOf(commit, 'production') === 'success') &&
+        world.repo(repo).pulls.every(({ base, state }) => base !== 'production' || state === 'closed')
       // What GitHub does not show by then is not there, which is what the report says.
       await until('what GitHub shows', PATIENCE_SECONDS, isShown).catch((err: Error) => say(err.message))
       const pulls = world.repo(repo).pulls.map((pull) => ({
