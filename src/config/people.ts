@@ -39,7 +39,6 @@ export function personOf(
   { forge: { kind } }: Pick<RepositoryConfig, 'forge'>,
   login: string,
 ): string | undefined {
-  if (kind === 'git') return undefined
   return Object.values(people).find((one) => one[kind]?.toLowerCase() === login.toLowerCase())?.name
 }
 
@@ -48,11 +47,11 @@ export function loginOf(
   person: PersonConfig,
   { forge: { kind } }: Pick<RepositoryConfig, 'forge'>,
 ): string | undefined {
-  return kind === 'git' ? undefined : person[kind]
+  return person[kind]
 }
 
-function loginsOf({ github, gitea, gitlab }: PersonConfig): readonly string[] {
-  return [github, gitea, gitlab].filter((login) => login !== undefined)
+function loginsOf({ github, gitea, gitlab, git }: PersonConfig): readonly string[] {
+  return [github, gitea, gitlab, git].filter((login) => login !== undefined)
 }
 
 /** `Ada Lovelace <ada@example.org>` names three: the whole, the name, the address. */

@@ -134,6 +134,12 @@ const Repository = z.strictObject({
     .max(50)
     .describe('Label of a pull request by which its merge is asked for, as by `/merge`. None unless said.')
     .optional(),
+  unknown_pusher: z
+    .enum(['run', 'refuse'], { error: 'must be `run` or `refuse`' })
+    .describe(
+      'Where no forge can be asked: whether a push by somebody whom `people` does not know starts a run. Nobody is then kept from approving it for having pushed it.',
+    )
+    .default('run'),
   webhook_secrets: z
     .array(SecretReference, { error: 'webhook secret missing: one is needed, two while they are rotated' })
     .min(1, 'webhook secret missing: one is needed, two while they are rotated')
@@ -168,6 +174,7 @@ const Person = z.strictObject({
   github: z.string().min(1).describe('Login at GitHub.').optional(),
   gitea: z.string().min(1).describe('Login at Gitea or Forgejo.').optional(),
   gitlab: z.string().min(1).describe('Login at GitLab.').optional(),
+  git: z.string().min(1).describe('Login at the host of a plain repository, as its hook tells it.').optional(),
   email: z
     .union([z.string(), z.array(z.string())], { error: 'must be an address or a list of addresses' })
     .describe('Addresses in commits: whoever wrote a change cannot approve it.')

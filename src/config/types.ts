@@ -35,6 +35,7 @@ export interface PersonConfig {
   readonly github?: string
   readonly gitea?: string
   readonly gitlab?: string
+  readonly git?: string
   readonly email: readonly string[]
 }
 
@@ -62,6 +63,8 @@ export interface RepositoryConfig {
   readonly branches: BranchNames
   /** The label that asks for a merge. */
   readonly mergeLabel?: string
+  /** What becomes of a push by somebody whom `people` does not know, where no forge can be asked. */
+  readonly unknownPusher: 'run' | 'refuse'
   /** One, or two while they are rotated. */
   readonly webhookSecrets: readonly Secret[]
   readonly secrets: Readonly<Record<string, Secret>>

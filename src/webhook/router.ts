@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto'
 import express, { type Request, type Response, type Router } from 'express'
 import type { Logger } from 'pino'
 import { problem, sendProblem } from '../api/problem.ts'
+import { excludedOf } from '../config/people.ts'
 import type { Config, ForgeConfig, RepositoryConfig } from '../config/types.ts'
 import { admit, ON_A_BRANCH } from '../core/admission.ts'
 import { branchName, isFullCommit, type Trigger } from '../core/change.ts'
@@ -187,6 +188,11 @@ export function createWebhookRouter({ config, store, log, limits = BODY_LIMITS }
         const { ref } = incoming.trigger.change
         if (isPromotionBranch(ref)) {
           const reason = `${branchName(ref)} is a branch of Penstock’s own: what is pushed there starts no run`
+          return answer(response, delivery, await store.deliveries.recordIgnored(delivery, reason))
+        }
+        const { pusher = '' } = incoming.trigger.change
+        if (repository?.unknownPusher === 'refuse' && !canAsk && excludedOf(config, { pusher }).length === 0) {
+          const reason = `the operator's file knows nobody who is ${JSON.stringify(pusher)}, and says that such pushes start no run`
           return answer(response, delivery, await store.deliveries.recordIgnored(delivery, reason))
         }
         const trigger: Trigger = { ...incoming.trigger, repo: repository?.name ?? incoming.trigger.repo }

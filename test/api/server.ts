@@ -31,7 +31,7 @@ server: { listen: "127.0.0.1:0", url: "http://ci.test" }
 people:
   ada: { roles: [admin], github: ada-l, email: ada@example.org }
   ben: { roles: [approver], github: ben-o }
-  cyd: { roles: [approver] }
+  cyd: { roles: [approver], git: cyd-p }
   dev: { roles: [developer] }
   eve: { roles: [viewer] }
   ops: { roles: [operator] }
@@ -50,6 +50,7 @@ repositories:
     webhook_secrets: [{ env: OTHER_SECRET }]
   acme/plain:
     forge: git
+    unknown_pusher: refuse
     url: /srv/git/plain.git
     webhook_secrets: [{ env: PLAIN_SECRET }]
 pools:

@@ -105,6 +105,7 @@ function repository({ github }: Hub): RepositoryConfig {
     forge: { kind: 'github', api: github.url },
     url: `${github.url}/${REPO}.git`,
     branches: { candidate: 'master', production: 'production' },
+    unknownPusher: 'run',
     webhookSecrets: [],
     dependents: { blocking: [], most: 10, timeoutMs: 3_600_000 },
     secrets: {},

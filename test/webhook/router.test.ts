@@ -95,28 +95,32 @@ describe('a delivery that is right', () => {
     expect((await runs())[0]).toMatchObject({ status: 'queued', secrets: 'repository' })
   })
 
-  test('of a plain repository becomes a run', async () => {
-    const bytes = Buffer.from(
-      JSON.stringify({
-        repository: 'acme/plain',
-        ref: 'refs/heads/master',
-        before: NO_COMMIT,
-        after: COMMIT,
-        pusher: 'ben',
-      }),
-    )
-    const response = await fetch(`${server.url}/hooks/git`, {
-      method: 'POST',
-      headers: {
-        'content-type': 'application/json',
-        'x-penstock-signature-256': sign(bytes, PLAIN_SECRET),
-        'x-penstock-delivery': 'd-1',
-      },
-      body: new Uint8Array(bytes),
-    })
+  const plainPush = (pusher: string | undefined) => {
+    const body = { repository: 'acme/plain', ref: 'refs/heads/master', before: NO_COMMIT, after: COMMIT, pusher }
+    const bytes = Buffer.from(JSON.stringify(body))
+    const id = { 'x-penstock-signature-256': sign(bytes, PLAIN_SECRET), 'x-penstock-delivery': `d-${++deliveries}` }
+    return send({ raw: bytes, secret: PLAIN_SECRET, path: '/hooks/git', headers: id })
+  }
 
-    expect(response.status).toBe(202)
-    expect((await runs())[0]).toMatchObject({ repo: 'acme/plain', change: { pusher: 'ben', commit: COMMIT } })
+  test.each([
+    ['a person', 'ben'],
+    ['a person by the login at its host', 'Cyd-P'],
+  ])('of a plain repository, pushed by %s, becomes a run', async (_who, pusher) => {
+    const { status } = await plainPush(pusher)
+
+    expect(status).toBe(202)
+    expect((await runs())[0]).toMatchObject({ repo: 'acme/plain', change: { pusher, commit: COMMIT } })
+  })
+
+  test.each([
+    ['somebody unknown', 'git'],
+    ['nobody', undefined],
+  ])('of a plain repository, pushed by %s, starts nothing where the operator says so', async (_who, pusher) => {
+    const { status, body } = await plainPush(pusher)
+
+    expect(status).toBe(200)
+    expect(body.ignored).toMatch(new RegExp(`knows nobody who is "${pusher ?? ''}"`))
+    expect(await runs()).toEqual([])
   })
 
   test('of a branch that Penstock made for a promotion starts nothing, by either door', async () => {
