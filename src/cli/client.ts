@@ -42,7 +42,7 @@ export type Variables = Readonly<Record<string, string | undefined>>
 /** Where the server is and who asks: `PENSTOCK_URL` and `PENSTOCK_TOKEN`, else `cli.json` in the data directory. */
 export function findServer(env: Variables): { readonly url: string; readonly token: string } {
   const tokenFile = env.PENSTOCK_TOKEN_FILE
-  const token = env.PENSTOCK_TOKEN || (tokenFile ? readFileSync(tokenFile, 'utf8').trim() : undefined)
+  const token = env.PENSTOCK_TOKEN?.trim() || (tokenFile ? readFileSync(tokenFile, 'utf8').trim() : undefined)
   const url = env.PENSTOCK_URL
   if (url && token) return { url, token }
   const file = path.resolve(env.PENSTOCK_DATA || '.penstock', 'cli.json')
@@ -58,6 +58,9 @@ export function findServer(env: Variables): { readonly url: string; readonly tok
 }
 
 export function createApiClient({ url, token }: { readonly url: string; readonly token: string }): ApiClient {
+  // Such a header could not even be sent.
+  if (!/^[\x21-\x7e]+$/.test(token))
+    throw new NoServer('the token has blanks, line ends or other characters that none has')
   const base = `${url.replace(/\/+$/, '')}/api/v1`
 
   async function ask(

@@ -198,6 +198,14 @@ describe('the command line', () => {
     expect(proxy).toMatchObject({ code: 2, err: expect.stringMatching(/no Penstock server.*\n$/) as string })
   })
 
+  test('a token that came with its line end is good; one with something else in it is said to be none', async () => {
+    const good = await cli(undefined, ['nodes'], { env: { PENSTOCK_TOKEN: `${await server.token('eve')}\n` } })
+    const two = await cli(undefined, ['nodes'], { env: { PENSTOCK_TOKEN: 'pst_one\npst_two' } })
+
+    expect(good.code).toBe(0)
+    expect(two).toMatchObject({ code: 2, err: expect.stringMatching(/^the token has blanks.*\n$/) as string })
+  })
+
   test('a vote that does not count ends with 1, as JSON, too', async () => {
     const vote = { by: 'tess', answer: 'approve', counts: false, why: 'the gate is expired; no further vote is taken' }
     const subject = { commit: 'c', specDigest: 's', deliverables: [] }
