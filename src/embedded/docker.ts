@@ -172,11 +172,15 @@ async function answersWithin(docker: Docker, ms: number, signal?: AbortSignal): 
  * containerd that the next one would try, for a quarter of a minute, to make friends with.
  */
 async function clearStale(runDir: string): Promise<void> {
-  const pidFile = path.join(runDir, 'docker.pid')
-  const pid = pidIn(pidFile)
-  if (pid !== undefined && commandOf(pid).includes('dockerd')) return
-  rmSync(pidFile, { force: true })
+  if (hasDaemon(runDir)) return
+  rmSync(path.join(runDir, 'docker.pid'), { force: true })
   await killContainerd(runDir)
+}
+
+/** Whether a dockerd runs, whoever started it, and whether or not it answers. */
+export function hasDaemon(runDir = '/var/run'): boolean {
+  const pid = pidIn(path.join(runDir, 'docker.pid'))
+  return pid !== undefined && commandOf(pid).includes('dockerd')
 }
 
 /** Ends the containerd of a dockerd that was killed. It is ours only when the dead daemon was. Returns whether it did. */
