@@ -501,8 +501,8 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
   }
 
   /**
-   * Who wrote or pushed anything since the last release, as the commits say (which may only take a vote away) and as the
-   * forge has authenticated them.
+   * Who wrote or pushed anything since the last release, as the commits say (which may only take a vote away), as the
+   * forge has authenticated them, and as was told when it came: not every forge can be asked later.
    */
   async function excludedFrom(detail: RunDetail): Promise<readonly string[]> {
     const { repo, change } = detail
@@ -517,9 +517,12 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
       await mirrors.ensure(repo, source, tip)
       commits = [...commits, ...(await mirrors.between(repo, tip, change.commit, COMMITS_OF_A_RELEASE)).commits]
     }
-    const pushers = (await forge?.pushes?.pushersOf(commits.map(({ commit }) => commit))) ?? []
+    const ids = commits.map(({ commit }) => commit)
+    const pushers = (await forge?.pushes?.pushersOf(ids)) ?? []
     const authors = commits.map(({ author, authorEmail }) => `${author} <${authorEmail}>`)
-    return [...new Set([...excludedOf(config, change), ...peopleOf(config, [...pushers, ...authors])])].sort()
+    const told = await store.runs.peopleBehind(repo, ids)
+    const people = [change, ...told].flatMap((one) => excludedOf(config, one))
+    return [...new Set([...people, ...peopleOf(config, [...pushers, ...authors])])].sort()
   }
 
   async function castVote({ run, gate, key, answer, vote }: Parameters<ControlActivities['castVote']>[0]) {

@@ -317,6 +317,8 @@ export interface Runs {
     readonly ref?: string
     readonly commit?: string
   }): Promise<readonly RunRow[]>
+  /** Who wrote and pushed these commits, or asked for them to be pulled, as was told when runs of them were made. */
+  peopleBehind(repo: string, commits: readonly string[]): Promise<readonly Pick<Change, 'author' | 'pusher'>[]>
   /**
    * Runs that the database holds open (queued, running, waiting): for the reconciler and the sweep. Not those that are
    * held: nothing of them was ever started.
