@@ -130,8 +130,10 @@ export function createMergeRule({ merges, runs, mirrors, people, clock }: MergeD
 
   async function factsOf({ repository, forge }: Kept, pull: PullRequest): Promise<MergeFacts> {
     const { commit } = pull.head
-    const [reviews, statuses, checks, known] = await Promise.all([
+    const [reviews, move, statuses, checks, known] = await Promise.all([
       forge.pullRequests?.reviews(pull.number),
+      // No delivery may have told of it. Of a branch of another repository the forge says nothing here.
+      pull.fork ? undefined : forge.lastMove?.(pull.head.branch),
       forge.statuses?.of(commit),
       forge.verdicts?.of(commit),
       runs.list({ repo: repository.name, commit, limit: LOOKED_AT }),
@@ -143,9 +145,12 @@ export function createMergeRule({ merges, runs, mirrors, people, clock }: MergeD
       reviews: await Promise.all(
         (reviews ?? []).map(async (review) => ({ ...review, mayWrite: await mayWrite(forge, review.by) })),
       ),
-      pushers: known.flatMap(({ trigger, change }) =>
-        trigger.kind === 'push' && change.pusher !== undefined ? [change.pusher] : [],
-      ),
+      pushers: [
+        ...known.flatMap(({ trigger, change }) =>
+          trigger.kind === 'push' && change.pusher !== undefined ? [change.pusher] : [],
+        ),
+        ...(move?.after === commit && move.by !== undefined ? [move.by] : []),
+      ],
       verdicts: [...(statuses ?? []).map(({ context, state }) => ({ name: context, state })), ...(checks ?? [])],
       ...(run === undefined
         ? {}

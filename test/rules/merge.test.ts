@@ -176,6 +176,23 @@ describe('it is not merged', () => {
     expect(last(number)).toContain('other than `ada` and `ben`')
   })
 
+  test('that is approved only by whoever pushed it, also if no delivery told of that push', async () => {
+    const { number } = await pull('page')
+    team.serverIsDown = true
+    const evil = await team.world.push(REPO, 'page', { by: 'ben', message: 'evil', files: { x: 'x' } })
+    await team.world.webhooks.settled()
+    team.serverIsDown = false
+    // This tells of the new head, and not of who brought it.
+    team.world.label(REPO, number, 'other', 'ada')
+    await team.settle()
+    await ends(evil, 'succeeded')
+    review(number, 'ben')
+    await say(number, 'ada')
+
+    expect(last(number)).toContain('other than `ada` and `ben`')
+    expect(await tip()).toBe(first)
+  })
+
   test('when the one who asks may not write', async () => {
     const { number } = await pull('page')
     review(number)
