@@ -185,3 +185,30 @@ test('and whoever pushed it, as was told when it came, at a forge that tells not
 
   expect(await it.excludedFor(run?.id ?? '')).toEqual(['ada', 'cyd'])
 })
+
+test('who pushes to production by hand comes no further than the run would: neither past a dependent that blocks ...', async () => {
+  const environments = '{ production: { approvers: ["role:approver"] } }\n    dependents: { blocking: [acme/api] }'
+  it = await startRelease({ environments, more: 'acme/api' })
+  await approved()
+
+  await it.team.hub.forge().fastForward('production', it.commit)
+  await it.team.settle()
+
+  const reason = expect.stringMatching(/^acme\/api has not been started yet\. An operator can let it pass/)
+  expect(await it.beginRelease()).toMatchObject({ kind: 'refused', reason })
+})
+
+test('... nor past an approval that no longer holds; what the run moved itself is begun', async () => {
+  it = await startRelease()
+  await approved()
+  const ben = it.team.config.people.ben as { roles: readonly string[] }
+  const { roles } = ben
+  ben.roles = []
+  await it.team.hub.forge().fastForward('production', it.commit)
+  await it.team.settle()
+
+  const reason = expect.stringContaining('the approval no longer holds')
+  expect(await it.beginRelease()).toMatchObject({ kind: 'refused', reason })
+  ben.roles = roles
+  expect(await it.beginRelease()).toMatchObject({ kind: 'begun' })
+})
