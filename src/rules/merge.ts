@@ -7,6 +7,7 @@ import type { Notice } from '../core/notice.ts'
 import { oneLine, toCode } from '../core/report/text.ts'
 import type { PullRequest } from '../forge/types.ts'
 import type { Mirrors } from '../git/mirrors.ts'
+import { isLimited } from '../report/failure.ts'
 import type { MergeRow, Merges, Runs, TakenMerge } from '../store/types.ts'
 import type { Kept, Rule } from './types.ts'
 
@@ -209,6 +210,7 @@ export function createMergeRule({ merges, runs, mirrors, people, clock }: MergeD
         const what = await pursue(kept, id)
         if (what !== undefined) said.push(what)
       } catch (err) {
+        if (isLimited(err)) throw err
         failures.push(err)
       }
     }
