@@ -49,6 +49,12 @@ export function createMergeRule({ merges, runs, mirrors, people, clock }: MergeD
     if (comment.edited) return `comment ${comment.id} was changed later, and does not count`
     const pull = await kept.forge.pullRequests?.get(comment.pullRequest)
     if (pull === undefined || comment.by === undefined) return undefined
+    if (!(await mayWrite(kept.forge, comment.by))) {
+      // No wish, which would have another's join it and be lost with it; and one answer, however often it is said.
+      const text = endedText(comment, { state: 'ended', why: mayNot(comment.by) })
+      await kept.forge.comments?.upsert(pull.number, `merge-no/${comment.by.toLowerCase()}`, text)
+      return `${comment.by} may not write here`
+    }
     await ask(kept, pull, { key: `comment/${comment.id}`, by: comment.by, channel: 'comment' })
     return undefined
   }
@@ -110,7 +116,7 @@ export function createMergeRule({ merges, runs, mirrors, people, clock }: MergeD
     if (pull === undefined || end !== undefined)
       return { kind: 'end', end: end ?? { state: 'ended', why: 'it is gone' } }
     if (!(await mayMerge(kept, wish))) {
-      return { kind: 'end', end: { state: 'ended', why: `${toCode(wish.by)} may not write to this repository` } }
+      return { kind: 'end', end: { state: 'ended', why: mayNot(wish.by) } }
     }
     const tip = await forge.branchTip(candidate)
     if (tip === undefined) return { kind: 'wait', missing: [`a branch ${toCode(candidate)}`] }
@@ -278,6 +284,10 @@ function mergedText(wish: MergeRow, { why }: End): string {
   return `✅ **Merged**, as ${toCode(wish.by)} asked: ${why}.`
 }
 
-function endedText(wish: MergeRow, { why }: End): string {
-  return `❌ **Not merged**, as ${toCode(wish.by)} had asked: ${why}.`
+function endedText({ by = '?' }: { readonly by?: string }, { why }: End): string {
+  return `❌ **Not merged**, as ${toCode(by)} had asked: ${why}.`
+}
+
+function mayNot(login: string): string {
+  return `${toCode(login)} may not write to this repository`
 }

@@ -202,6 +202,19 @@ describe('it is not merged', () => {
     expect(last(number)).toContain('`mallory` may not write')
   })
 
+  test('by who may not write, however often it is said: it is answered once, and takes the place of nobody’s wish', async () => {
+    const { commit, number } = await pull('page')
+    await say(number, 'mallory')
+    await say(number, 'mallory', 'Please!\n\n/merge')
+    await say(number, 'mallory')
+
+    expect(answers(number)).toEqual([expect.stringContaining('`mallory` may not write')])
+    expect(await team.store.merges.list({ limit: 10 })).toEqual([])
+    review(number)
+    await say(number, 'ada')
+    expect(await tip()).toBe(commit)
+  })
+
   test('when the one who asked may no longer write at the moment of merging', async () => {
     const { number } = await pull('page')
     await say(number, 'ada')
