@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Logger } from 'pino'
 import type { RepositoryConfig } from '../config/types.ts'
 import type { Forge } from '../forge/types.ts'
-import { readFailure } from '../report/failure.ts'
+import { isLimited, readFailure } from '../report/failure.ts'
 import type { NoticeRow, Notices } from '../store/types.ts'
 import type { Kept, Rule } from './types.ts'
 
@@ -69,10 +69,19 @@ export function createAttendant(deps: {
     if (quiet > 0) return notices.failed(row.id, 'the forge asked to be left alone', quiet)
     try {
       const done: string[] = []
+      const failures: unknown[] = []
       for (const rule of rules) {
-        const what = await rule.attend?.(kept, row.notice)
-        if (what !== undefined) done.push(what)
+        try {
+          const what = await rule.attend?.(kept, row.notice)
+          if (what !== undefined) done.push(what)
+        } catch (err) {
+          // What one rule cannot do yet keeps no other from its own.
+          if (isLimited(err)) throw err
+          failures.push(err)
+        }
       }
+      if (failures.length === 1) throw failures[0]
+      if (failures.length > 1) throw new AggregateError(failures, failures.map(String).join('; '))
       const outcome = done.join('; ') || 'nothing was to be done'
       log.info({ repo: row.repo, notice: row.notice, outcome }, 'news of a forge was dealt with')
       await notices.done(row.id, outcome)

@@ -85,3 +85,23 @@ test('a repository whose forge hangs is looked at once, and the others again and
 
   expect(asked).toEqual(['acme/slow', 'acme/web', 'acme/web'])
 })
+
+test('what one rule cannot do yet keeps no other from its own, and is tried again', async () => {
+  let isBroken = true
+  const broken: Rule = {
+    name: 'broken',
+    attend: async () => {
+      if (isBroken) throw new Error('a head that cannot be fetched')
+      return 'mended'
+    },
+  }
+  const attendant = attendantOf(broken, slow)
+  await tell('acme/web', 7)
+
+  await attendant.once()
+  expect(asked).toEqual(['acme/web 7'])
+  expect(await store.notices.pending()).toMatchObject([{ tries: 1 }])
+  isBroken = false
+  await expect.poll(() => attendant.once(), { timeout: 5_000 }).toBe(1)
+  expect(await store.notices.pending()).toEqual([])
+})
