@@ -185,19 +185,39 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     const { commit } = detail.change
     const ref = `refs/heads/${repository.branches.candidate}`
     const candidate = await store.runs.releasedCandidate(repository.name, ref, commit)
-    if (candidate) return { deliverables: candidate.progress.deliverables }
+    const missing =
+      candidate === undefined
+        ? `${commit.slice(0, 12)} did not pass a candidate run on ${branchName(ref)} and its gate`
+        : await whyNotPromoted(repository, candidate)
+    if (candidate !== undefined && missing === undefined) return { deliverables: candidate.progress.deliverables }
     if (!detail.override) {
       const how = `An operator can let it pass: penstock run override ${detail.number} --reason "..."`
-      return {
-        refused: `${commit.slice(0, 12)} did not pass a candidate run on ${branchName(ref)} and its gate. ${how}`,
-      }
+      return { refused: `${missing}. ${how}` }
     }
+    if (candidate !== undefined) return { deliverables: candidate.progress.deliverables }
     for (const row of await store.runs.list({ limit: 200, repo: repository.name, ref })) {
       if (row.change.commit !== commit) continue
       const deliverables = await store.results.deliverables(row.id)
       if (deliverables.length > 0) return { deliverables }
     }
     return { deliverables: [] }
+  }
+
+  /**
+   * Why a run whose gate is approved would not move production now; undefined: it has, or would. Somebody who pushes there by
+   * hand comes no further than the run itself.
+   */
+  async function whyNotPromoted(repository: RepositoryConfig, candidate: RunDetail): Promise<string | undefined> {
+    if (candidate.status === 'succeeded') return undefined
+    const events = await store.events.of(candidate.id)
+    // Judged then; and what was moved is not judged a second time.
+    if (events.some(({ event }) => event.type === 'branch.promoted.v1')) return undefined
+    const gates = new Map((await store.gates.ofRun(candidate.id)).map((gate) => [gate.name, gate]))
+    for (const gate of gates.values()) {
+      const why = whyNotReleased(config, candidate, gate)
+      if (why !== undefined) return why
+    }
+    return (await blockedBy(candidate, repository))?.sentence
   }
 
   async function finishTry({ run, try: number, outcome, reason }: Parameters<ControlActivities['finishTry']>[0]) {
@@ -501,8 +521,8 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
   }
 
   /**
-   * Who wrote or pushed anything since the last release, as the commits say (which may only take a vote away) and as the
-   * forge has authenticated them.
+   * Who wrote or pushed anything since the last release, as the commits say (which may only take a vote away), as the
+   * forge has authenticated them, and as was told when it came: not every forge can be asked later.
    */
   async function excludedFrom(detail: RunDetail): Promise<readonly string[]> {
     const { repo, change } = detail
@@ -517,9 +537,12 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
       await mirrors.ensure(repo, source, tip)
       commits = [...commits, ...(await mirrors.between(repo, tip, change.commit, COMMITS_OF_A_RELEASE)).commits]
     }
-    const pushers = (await forge?.pushes?.pushersOf(commits.map(({ commit }) => commit))) ?? []
+    const ids = commits.map(({ commit }) => commit)
+    const pushers = (await forge?.pushes?.pushersOf(ids)) ?? []
     const authors = commits.map(({ author, authorEmail }) => `${author} <${authorEmail}>`)
-    return [...new Set([...excludedOf(config, change), ...peopleOf(config, [...pushers, ...authors])])].sort()
+    const told = await store.runs.peopleBehind(repo, ids)
+    const people = [change, ...told].flatMap((one) => excludedOf(config, one))
+    return [...new Set([...people, ...peopleOf(config, [...pushers, ...authors])])].sort()
   }
 
   async function castVote({ run, gate, key, answer, vote }: Parameters<ControlActivities['castVote']>[0]) {
@@ -565,32 +588,40 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     return gateAnswer(run, gate)
   }
 
-  /**
-   * Why the repositories that the operator named as blocking keep this candidate from production; undefined: they do not.
-   * While one is not through, the promotion is tried again: nothing is held meanwhile.
-   */
-  async function heldByDependents(
+  /** What the repositories that the operator named as blocking have against this candidate; undefined: nothing. */
+  async function blockedBy(
     detail: RunDetail,
-    { dependents, name }: RepositoryConfig,
-  ): Promise<string | undefined> {
-    const { blocking } = dependents
-    if (blocking.length === 0) return undefined
+    { dependents: { blocking }, name }: RepositoryConfig,
+  ): Promise<{ readonly sentence: string; readonly isOver: boolean } | undefined> {
     const events = (await store.events.of(detail.id)).map(({ event }) => event)
     for (const { repo, isBlocking, run: number, refused } of dependentsOf(events, { name, blocking })) {
       if (!isBlocking) continue
-      if (refused !== undefined) return `${repo} must pass before production: ${refused}`
+      if (refused !== undefined) return { sentence: `${repo} must pass before production: ${refused}`, isOver: true }
       const run = number === undefined ? undefined : await store.runs.get(repo, number)
       if (run === undefined || !isOutcome(run.status)) {
         const sentence =
           run === undefined ? `${repo} has not been started yet` : `run ${run.number} of ${repo} is ${run.status}`
-        await store.runs.setStatus(detail.id, 'waiting', {
-          ...(detail.stage === undefined ? {} : { stage: detail.stage }),
-          waiting: { kind: 'dependents', sentence },
-        })
-        throw ApplicationFailure.create({ message: sentence, type: 'waits', nextRetryDelay: DEPENDENTS_LOOK })
+        return { sentence, isOver: false }
       }
-      if (run.status !== 'succeeded')
-        return `run ${run.number} of ${repo} ${run.status}${run.reason ? `: ${run.reason}` : ''}; retry it, then this one`
+      if (run.status === 'succeeded') continue
+      const sentence = `run ${run.number} of ${repo} ${run.status}${run.reason ? `: ${run.reason}` : ''}; retry it, then this one`
+      return { sentence, isOver: true }
+    }
+    return undefined
+  }
+
+  /** While one that blocks is not through, the promotion is tried again: nothing is held meanwhile. */
+  async function heldByDependents(detail: RunDetail, repository: RepositoryConfig): Promise<string | undefined> {
+    if (repository.dependents.blocking.length === 0) return undefined
+    const blocked = await blockedBy(detail, repository)
+    if (blocked?.isOver) return blocked.sentence
+    if (blocked !== undefined) {
+      const { sentence } = blocked
+      await store.runs.setStatus(detail.id, 'waiting', {
+        ...(detail.stage === undefined ? {} : { stage: detail.stage }),
+        waiting: { kind: 'dependents', sentence },
+      })
+      throw ApplicationFailure.create({ message: sentence, type: 'waits', nextRetryDelay: DEPENDENTS_LOOK })
     }
     await store.runs.setStatus(detail.id, 'running', detail.stage === undefined ? {} : { stage: detail.stage })
     return undefined

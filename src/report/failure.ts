@@ -34,6 +34,11 @@ export function readFailure(err: unknown, now: number): Failure {
   return { kind: 'refused' }
 }
 
+/** Whoever does one thing after the other stops here: each of the rest would make it worse. */
+export function isLimited(err: unknown): boolean {
+  return readFailure(err, 0).kind === 'limited'
+}
+
 function again(headers: Record<string, unknown> | undefined, now: number): Failure {
   const waitMs = askedMs(headers, now)
   return waitMs === undefined ? { kind: 'again' } : { kind: 'again', waitMs }

@@ -18,8 +18,10 @@ import type { Kept, Rule } from './types.ts'
 type Follows = Spec['follows']
 type Dependents = Extract<RunEvent, { type: 'dependents.started.v1' }>['dependents']
 
-/** Of a branch's runs, newest first: an older candidate has long started what it would. */
+/** Of a branch's runs, newest first: an older candidate that has ended has long started what it would. */
 const LOOKED_AT = 20
+/** However many newer ones wait behind it, a candidate that is open may still come to stand. */
+const OPEN_LOOKED_AT = 1_000
 /** A candidate without a gate may have ended before it was seen. */
 const RECENT_MS = 10 * 60_000
 const OPEN = ['queued', 'running', 'waiting'] as const
@@ -55,8 +57,10 @@ export function createDependentsRule(deps: DependentsDeps): Rule {
   async function startDependents(kept: Kept): Promise<void> {
     const { name: repo, branches } = kept.repository
     if (repositories.length < 2) return
-    const runs = await store.runs.list({ repo, ref: `refs/heads/${branches.candidate}`, limit: LOOKED_AT })
-    for (const run of runs) {
+    const ref = `refs/heads/${branches.candidate}`
+    const lists = OPEN.map((status) => store.runs.list({ repo, ref, status, limit: OPEN_LOOKED_AT }))
+    const runs = await Promise.all([store.runs.list({ repo, ref, limit: LOOKED_AT }), ...lists])
+    for (const run of new Map(runs.flat().map((one) => [one.id, one])).values()) {
       const attempt = `${run.id}/${run.try}`
       if (started.has(attempt) || !mayStart(run)) continue
       const detail = await store.runs.get(repo, run.number)

@@ -7,6 +7,7 @@ import type { Notice } from '../core/notice.ts'
 import { oneLine, toCode } from '../core/report/text.ts'
 import type { PullRequest } from '../forge/types.ts'
 import type { Mirrors } from '../git/mirrors.ts'
+import { isLimited } from '../report/failure.ts'
 import type { MergeRow, Merges, Runs, TakenMerge } from '../store/types.ts'
 import type { Kept, Rule } from './types.ts'
 
@@ -48,6 +49,12 @@ export function createMergeRule({ merges, runs, mirrors, people, clock }: MergeD
     if (comment.edited) return `comment ${comment.id} was changed later, and does not count`
     const pull = await kept.forge.pullRequests?.get(comment.pullRequest)
     if (pull === undefined || comment.by === undefined) return undefined
+    if (!(await mayWrite(kept.forge, comment.by))) {
+      // No wish, which would have another's join it and be lost with it; and one answer, however often it is said.
+      const text = endedText(comment, { state: 'ended', why: mayNot(comment.by) })
+      await kept.forge.comments?.upsert(pull.number, `merge-no/${comment.by.toLowerCase()}`, text)
+      return `${comment.by} may not write here`
+    }
     await ask(kept, pull, { key: `comment/${comment.id}`, by: comment.by, channel: 'comment' })
     return undefined
   }
@@ -109,7 +116,7 @@ export function createMergeRule({ merges, runs, mirrors, people, clock }: MergeD
     if (pull === undefined || end !== undefined)
       return { kind: 'end', end: end ?? { state: 'ended', why: 'it is gone' } }
     if (!(await mayMerge(kept, wish))) {
-      return { kind: 'end', end: { state: 'ended', why: `${toCode(wish.by)} may not write to this repository` } }
+      return { kind: 'end', end: { state: 'ended', why: mayNot(wish.by) } }
     }
     const tip = await forge.branchTip(candidate)
     if (tip === undefined) return { kind: 'wait', missing: [`a branch ${toCode(candidate)}`] }
@@ -130,8 +137,10 @@ export function createMergeRule({ merges, runs, mirrors, people, clock }: MergeD
 
   async function factsOf({ repository, forge }: Kept, pull: PullRequest): Promise<MergeFacts> {
     const { commit } = pull.head
-    const [reviews, statuses, checks, known] = await Promise.all([
+    const [reviews, move, statuses, checks, known] = await Promise.all([
       forge.pullRequests?.reviews(pull.number),
+      // No delivery may have told of it. Of a branch of another repository the forge says nothing here.
+      pull.fork ? undefined : forge.lastMove?.(pull.head.branch),
       forge.statuses?.of(commit),
       forge.verdicts?.of(commit),
       runs.list({ repo: repository.name, commit, limit: LOOKED_AT }),
@@ -143,9 +152,12 @@ export function createMergeRule({ merges, runs, mirrors, people, clock }: MergeD
       reviews: await Promise.all(
         (reviews ?? []).map(async (review) => ({ ...review, mayWrite: await mayWrite(forge, review.by) })),
       ),
-      pushers: known.flatMap(({ trigger, change }) =>
-        trigger.kind === 'push' && change.pusher !== undefined ? [change.pusher] : [],
-      ),
+      pushers: [
+        ...known.flatMap(({ trigger, change }) =>
+          trigger.kind === 'push' && change.pusher !== undefined ? [change.pusher] : [],
+        ),
+        ...(move?.after === commit && move.by !== undefined ? [move.by] : []),
+      ],
       verdicts: [...(statuses ?? []).map(({ context, state }) => ({ name: context, state })), ...(checks ?? [])],
       ...(run === undefined
         ? {}
@@ -204,6 +216,7 @@ export function createMergeRule({ merges, runs, mirrors, people, clock }: MergeD
         const what = await pursue(kept, id)
         if (what !== undefined) said.push(what)
       } catch (err) {
+        if (isLimited(err)) throw err
         failures.push(err)
       }
     }
@@ -271,6 +284,10 @@ function mergedText(wish: MergeRow, { why }: End): string {
   return `✅ **Merged**, as ${toCode(wish.by)} asked: ${why}.`
 }
 
-function endedText(wish: MergeRow, { why }: End): string {
-  return `❌ **Not merged**, as ${toCode(wish.by)} had asked: ${why}.`
+function endedText({ by = '?' }: { readonly by?: string }, { why }: End): string {
+  return `❌ **Not merged**, as ${toCode(by)} had asked: ${why}.`
+}
+
+function mayNot(login: string): string {
+  return `${toCode(login)} may not write to this repository`
 }

@@ -73,7 +73,7 @@ export function createPromotionVotes({
     const via = `${PULL}${pull}`
     switch (state) {
       case 'approved': {
-        if (person !== undefined && objects) await gates.withdraw(gate.id, person)
+        if (person !== undefined && objects && isSatisfied(gate, commit)) await gates.withdraw(gate.id, person)
         const about = commit === undefined ? 'the forge does not say which commit it is about' : `it is about ${commit}`
         const wrong = commit === gate.subject.commit ? {} : { wrong: `${about}, and the gate about another` }
         await take({ ...said, key: key(state), answer: 'approve', ...wrong })
@@ -112,7 +112,9 @@ export function createPromotionVotes({
         const other = Number(via.slice(PULL.length))
         if (other === pull) continue
         const word = (await at.pulls.reviews(other)).find((one) => personOf(one.by, at.repository) === by)
-        if (word === undefined || word.state !== 'changes_requested') await gates.withdraw(gate.id, by)
+        const holds =
+          word?.state === 'changes_requested' || (word?.state === 'approved' && !isSatisfied(gate, word.commit))
+        if (!holds) await gates.withdraw(gate.id, by)
       }
     },
 
@@ -138,4 +140,9 @@ export function createPromotionVotes({
       return `${command.kind} of ${comment.by ?? 'somebody'} for ${gate.id} ${counts ? 'was cast' : 'does not count'}`
     },
   }
+}
+
+/** Whoever approves another commit, say one with what was asked for, has not taken back what was held against this one. */
+function isSatisfied(gate: GateRow, commit: string | undefined): boolean {
+  return commit === undefined || commit === gate.subject.commit
 }

@@ -9,6 +9,7 @@ import { type Promotion, promotionText } from '../core/promotion.ts'
 import { toCode } from '../core/report/text.ts'
 import type { Branches, PullRequest, PullRequests } from '../forge/types.ts'
 import type { Difference, Mirrors } from '../git/mirrors.ts'
+import { isLimited } from '../report/failure.ts'
 import type { GateRow, PromotionRow, RunDetail, Store } from '../store/types.ts'
 import { createPromotionVotes } from './promotion-votes.ts'
 import type { Kept, Rule } from './types.ts'
@@ -55,7 +56,11 @@ export function createPromotionRule(deps: PromotionDeps): Rule {
     const waiting = (await gates.waiting()).filter(({ run }) => parseRunId(run)?.repo === repo)
     const isOpen = new Set(waiting.map(({ id }) => id))
     const failures: unknown[] = []
-    const tried = async (act: () => Promise<void>) => act().catch((err: unknown) => void failures.push(err))
+    const tried = async (act: () => Promise<void>) =>
+      act().catch((err: unknown) => {
+        if (isLimited(err)) throw err
+        failures.push(err)
+      })
     // First what has ended: a run that comes to its gate again has the same branch.
     for (const row of await promotions.unended(repo)) if (!isOpen.has(row.gate)) await tried(() => end(at, row))
     const rows = await promotions.unended(repo)

@@ -7,7 +7,7 @@ import type { RunRow, Runs } from '../store/types.ts'
 import { refOf } from './strangers.ts'
 import type { Kept, Rule } from './types.ts'
 
-/** Runs of one commit are few; older ones than these are not found by their commit. */
+/** Runs of one commit are few. */
 const LOOKED_AT = 200
 
 /**
@@ -74,8 +74,8 @@ export function createRerunRule(deps: {
 
   /** The newest run of the commit that did not succeed. */
   async function newestOf(repo: string, commit: string, ref?: string): Promise<RunRow | undefined> {
-    const runs = await deps.runs.list({ repo, limit: LOOKED_AT, ...(ref === undefined ? {} : { ref }) })
-    return runs.find(({ change, status }) => change.commit === commit && status !== 'succeeded')
+    const runs = await deps.runs.list({ repo, commit, limit: LOOKED_AT, ...(ref === undefined ? {} : { ref }) })
+    return runs.find(({ status }) => status !== 'succeeded')
   }
 
   return {

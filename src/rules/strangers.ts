@@ -7,7 +7,6 @@ import type { SpecDifference, SpecDifferenceOf } from './spec-difference.ts'
 import type { Kept, Rule } from './types.ts'
 
 const SHOWN = 'ok-to-test'
-const RUNS_OF_ONE_PULL = 200
 const MOST_LINES = 400
 const MOST_CHARACTERS = 30_000
 
@@ -34,10 +33,9 @@ export function createOkToTestRule(deps: {
 
     async function judge({ repository }: Kept, pull: PullRequest, { by = '', at }: Comment, named?: string) {
       const head = pull.head.commit
-      const runs = await deps.runs.list({
-        ...{ repo: repository.name, ref: refOf(pullRequest), limit: RUNS_OF_ONE_PULL },
+      const [run] = await deps.runs.list({
+        ...{ repo: repository.name, ref: refOf(pullRequest), commit: head, limit: 1 },
       })
-      const run = runs.find(({ change }) => change.commit === head)
       if (run === undefined) return `the head is ${head.slice(0, 12)} now, which nobody has looked at`
       if (run.approval?.channel === `comment/${id}`) return `${head.slice(0, 12)} runs, as run ${run.number}`
       if (run.held === undefined) return `${head.slice(0, 12)} waits for nobody to let it run`

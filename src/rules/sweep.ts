@@ -5,7 +5,7 @@ import type { Trigger } from '../core/change.ts'
 import { branchName } from '../core/change.ts'
 import { isPromotionBranch } from '../core/ids.ts'
 import type { Forge, Move } from '../forge/types.ts'
-import { readFailure } from '../report/failure.ts'
+import { isLimited } from '../report/failure.ts'
 import type { Deliveries, KnownBranch, NewDelivery, PullHead, Sight, Sightings } from '../store/types.ts'
 import { createPace } from './pace.ts'
 import type { Kept, Rule } from './types.ts'
@@ -57,7 +57,7 @@ export function createLostDeliveryRule({ clock, log }: Pick<Deps, 'clock' | 'log
         await forge.deliveries.redeliver(id)
         log.warn({ repo, delivery: guid, event, answer, tries }, 'a delivery that did not arrive is asked for again')
       } catch (err) {
-        if (readFailure(err, clock()).kind === 'limited') throw err
+        if (isLimited(err)) throw err
         failures.push(err)
       }
     }

@@ -1,6 +1,7 @@
 import { behindOf, UP_TO_DATE } from '../core/merge.ts'
 import type { CommitStatus } from '../forge/types.ts'
 import type { Mirrors } from '../git/mirrors.ts'
+import { isLimited } from '../report/failure.ts'
 import type { Kept, Rule } from './types.ts'
 
 export interface UpToDate {
@@ -78,7 +79,10 @@ export function createUpToDateRule({ show }: UpToDate): Rule {
     const failures: unknown[] = []
     for (const { head } of pulls) {
       // A head that cannot be fetched keeps no other from its status.
-      await show(kept, head.commit).catch((err: unknown) => failures.push(err))
+      await show(kept, head.commit).catch((err: unknown) => {
+        if (isLimited(err)) throw err
+        failures.push(err)
+      })
     }
     if (failures.length > 0) throw new AggregateError(failures, `${failures.length} heads have no right ${UP_TO_DATE}`)
     return pulls.length

@@ -7,13 +7,13 @@ import type { NoticeRow, Notices } from './types.ts'
 
 export function createNotices(database: Database): Notices {
   return {
-    async take(limit, leaseMs) {
+    async take(limit, leaseMs, except = []) {
       // Most looks find nothing: those take no turn among the writers.
       const now = database.now()
-      const [due] = await database.read((db) => dueNotices(db, now, 1))
+      const [due] = await database.read((db) => dueNotices(db, now, 1, except))
       if (due === undefined) return []
       return database.write(async ({ db, now }) => {
-        const rows = await dueNotices(db, now, limit)
+        const rows = await dueNotices(db, now, limit, except)
         for (const row of rows) {
           row.tries += 1
           await db
@@ -74,15 +74,10 @@ export async function keepNotice({ db, now }: Writing, repo: string, notice: Not
   return id
 }
 
-function dueNotices(db: Transaction<Schema>, now: number, limit: number) {
-  return db
-    .selectFrom('notices')
-    .selectAll()
-    .where('done_at', 'is', null)
-    .where('due_at', '<=', now)
-    .orderBy('id')
-    .limit(limit)
-    .execute()
+function dueNotices(db: Transaction<Schema>, now: number, limit: number, except: readonly string[]) {
+  const due = db.selectFrom('notices').selectAll().where('done_at', 'is', null).where('due_at', '<=', now)
+  const others = except.length === 0 ? due : due.where('repo', 'not in', except)
+  return others.orderBy('id').limit(limit).execute()
 }
 
 function toNoticeRow(row: Schema['notices']): NoticeRow {

@@ -46,6 +46,21 @@ export function createRuns(database: Database): Runs {
         return (await rows.execute()).map(toRunRow)
       }),
 
+    peopleBehind: (repo, commits) =>
+      database.read(async (db) => {
+        if (commits.length === 0) return []
+        const rows = await db
+          .selectFrom('runs')
+          .select('trigger')
+          .where('repo', '=', repo)
+          .where('commit_id', 'in', commits)
+          .execute()
+        return rows.map(({ trigger }) => {
+          const { author, pusher } = fromJson<Trigger>(trigger).change
+          return { ...(author === undefined ? {} : { author }), ...(pusher === undefined ? {} : { pusher }) }
+        })
+      }),
+
     open: () =>
       database.read(async (db) => {
         const rows = await db

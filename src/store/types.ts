@@ -166,10 +166,10 @@ export interface NoticeRow {
 /** What forges have told and nobody has looked into yet. */
 export interface Notices {
   /**
-   * Due ones, oldest first; taken from everybody else for `leaseMs`. Whoever takes one and is killed leaves it to the
-   * next after that time.
+   * Due ones, oldest first, but for those of the repositories in `except`; taken from everybody else for `leaseMs`.
+   * Whoever takes one and is killed leaves it to the next after that time.
    */
-  take(limit: number, leaseMs: number): Promise<readonly NoticeRow[]>
+  take(limit: number, leaseMs: number, except?: readonly string[]): Promise<readonly NoticeRow[]>
   /** `outcome`: what came of it, for people. */
   done(id: number, outcome: string): Promise<void>
   /** To be tried again after `delayMs`. */
@@ -317,6 +317,8 @@ export interface Runs {
     readonly ref?: string
     readonly commit?: string
   }): Promise<readonly RunRow[]>
+  /** Who wrote and pushed these commits, or asked for them to be pulled, as was told when runs of them were made. */
+  peopleBehind(repo: string, commits: readonly string[]): Promise<readonly Pick<Change, 'author' | 'pusher'>[]>
   /**
    * Runs that the database holds open (queued, running, waiting): for the reconciler and the sweep. Not those that are
    * held: nothing of them was ever started.

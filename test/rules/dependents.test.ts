@@ -134,6 +134,17 @@ test('a candidate that stands on staging starts the released tip of what follows
   expect(await startedFor(run)).toEqual([{ repo: 'acme/web', run: 2 }])
 })
 
+test('so does one that many newer ones wait behind', async () => {
+  await released('web', FOLLOWS_API)
+  const run = await candidate()
+  for (let i = 0; i < 40; i++) await candidate(undefined, String(i).padStart(40, 'd'))
+
+  await passed(run, 'staging')
+  await review()
+
+  expect(await dependents()).toMatchObject([{ repo: 'acme/web', trigger: { requestedBy: run.id } }])
+})
+
 test('which branch is followed may be said, and another one starts nothing', async () => {
   await released('web', FOLLOWS_API.replace('acme/api', 'acme/api, branch: develop'))
   await released('cli', FOLLOWS_API.replace('acme/api', 'acme/api, branch: master'))

@@ -176,6 +176,23 @@ describe('it is not merged', () => {
     expect(last(number)).toContain('other than `ada` and `ben`')
   })
 
+  test('that is approved only by whoever pushed it, also if no delivery told of that push', async () => {
+    const { number } = await pull('page')
+    team.serverIsDown = true
+    const evil = await team.world.push(REPO, 'page', { by: 'ben', message: 'evil', files: { x: 'x' } })
+    await team.world.webhooks.settled()
+    team.serverIsDown = false
+    // This tells of the new head, and not of who brought it.
+    team.world.label(REPO, number, 'other', 'ada')
+    await team.settle()
+    await ends(evil, 'succeeded')
+    review(number, 'ben')
+    await say(number, 'ada')
+
+    expect(last(number)).toContain('other than `ada` and `ben`')
+    expect(await tip()).toBe(first)
+  })
+
   test('when the one who asks may not write', async () => {
     const { number } = await pull('page')
     review(number)
@@ -183,6 +200,19 @@ describe('it is not merged', () => {
 
     expect(await tip()).toBe(first)
     expect(last(number)).toContain('`mallory` may not write')
+  })
+
+  test('by who may not write, however often it is said: it is answered once, and takes the place of nobody’s wish', async () => {
+    const { commit, number } = await pull('page')
+    await say(number, 'mallory')
+    await say(number, 'mallory', 'Please!\n\n/merge')
+    await say(number, 'mallory')
+
+    expect(answers(number)).toEqual([expect.stringContaining('`mallory` may not write')])
+    expect(await team.store.merges.list({ limit: 10 })).toEqual([])
+    review(number)
+    await say(number, 'ada')
+    expect(await tip()).toBe(commit)
   })
 
   test('when the one who asked may no longer write at the moment of merging', async () => {

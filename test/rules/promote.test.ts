@@ -151,3 +151,64 @@ test('author and pushers of all that is new since the last release are excluded,
   expect(await it.excludedFor(run?.id ?? '')).toEqual(['ada', 'ben', 'cyd'])
   expect(await store.gates.waiting()).toHaveLength(2)
 })
+
+test('so is who opened the pull request that it came by, whatever names stand in its commits', async () => {
+  it = await startRelease()
+  const { world } = it.team
+  await world.addRepository('cyd/web', { parent: REPO })
+  const work = await world.push('cyd/web', 'idea', {
+    by: 'zoe',
+    message: 'An idea',
+    files: { b: 'b' },
+    parent: it.commit,
+  })
+  await world.openPull(REPO, { by: 'cyd', head: 'cyd:idea', base: 'master', title: 'An idea' })
+  await it.team.settle()
+  await it.team.forge.fastForward('master', work)
+  await it.team.settle()
+  const run = (await it.team.runs()).find(({ change }) => change.ref === 'refs/heads/master' && change.commit === work)
+
+  expect(await it.excludedFor(run?.id ?? '')).toEqual(['ada', 'cyd'])
+})
+
+test('and whoever pushed it, as was told when it came, at a forge that tells nothing of pushes later', async () => {
+  it = await startRelease()
+  const { world, hub } = it.team
+  const work = await world.push(REPO, 'draft', { by: 'ada', message: 'Work', files: { b: 'b' }, parent: it.commit })
+  world.addToken('cyd', 'ghp_of_cyd', ['repo'])
+  await hub.forge({ kind: 'token', token: 'ghp_of_cyd' }).fastForward('feature', work)
+  await it.team.settle()
+  hub.github.fault({ kind: 'status', status: 404, times: 100, on: (template) => template.endsWith('/activity') })
+  await it.team.forge.fastForward('master', work)
+  await it.team.settle()
+  const run = (await it.team.runs()).find(({ change }) => change.ref === 'refs/heads/master' && change.commit === work)
+
+  expect(await it.excludedFor(run?.id ?? '')).toEqual(['ada', 'cyd'])
+})
+
+test('who pushes to production by hand comes no further than the run would: neither past a dependent that blocks ...', async () => {
+  const environments = '{ production: { approvers: ["role:approver"] } }\n    dependents: { blocking: [acme/api] }'
+  it = await startRelease({ environments, more: 'acme/api' })
+  await approved()
+
+  await it.team.hub.forge().fastForward('production', it.commit)
+  await it.team.settle()
+
+  const reason = expect.stringMatching(/^acme\/api has not been started yet\. An operator can let it pass/)
+  expect(await it.beginRelease()).toMatchObject({ kind: 'refused', reason })
+})
+
+test('... nor past an approval that no longer holds; what the run moved itself is begun', async () => {
+  it = await startRelease()
+  await approved()
+  const ben = it.team.config.people.ben as { roles: readonly string[] }
+  const { roles } = ben
+  ben.roles = []
+  await it.team.hub.forge().fastForward('production', it.commit)
+  await it.team.settle()
+
+  const reason = expect.stringContaining('the approval no longer holds')
+  expect(await it.beginRelease()).toMatchObject({ kind: 'refused', reason })
+  ben.roles = roles
+  expect(await it.beginRelease()).toMatchObject({ kind: 'begun' })
+})

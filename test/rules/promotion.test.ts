@@ -229,6 +229,23 @@ test('a review of another commit than the gate’s does not count, and is answer
   expect(it.answers()).toEqual([expect.stringContaining(`it is about ${it.released}`)])
 })
 
+test('an approval of another commit takes back no objection to this one, on its pull request or after that', async () => {
+  it = await startRelease()
+  await it.team.settle()
+  review('cyd', 'CHANGES_REQUESTED')
+  await heard()
+
+  // What cyd asked for is pushed to the branch of the promotion, and that is what cyd approves.
+  await it.team.hub.push(`penstock/promote/${it.number}`)
+  review('cyd', 'APPROVED')
+  await heard()
+  review('ben', 'APPROVED', 2)
+  await heard()
+
+  expect(open()).toMatchObject([{ number: 2, commit: it.commit }])
+  expect(await it.gate()).toMatchObject({ state: 'open', objections: [{ by: 'cyd' }] })
+})
+
 test('an objection is not got rid of by closing the pull request: another one is opened, and it holds', async () => {
   it = await startRelease()
   await it.team.settle()

@@ -25,6 +25,8 @@ export interface Release {
   promote(): ReturnType<ControlActivities['promote']>
   /** The gate of another run is opened: who may not vote there. */
   excludedFor(run: string): Promise<readonly string[]>
+  /** The newest run of production begins. */
+  beginRelease(): ReturnType<ControlActivities['beginTry']>
   stageEnds(stage: string, outcome: 'succeeded' | 'failed'): Promise<void>
   runEnds(outcome: 'succeeded' | 'failed' | 'canceled'): Promise<void>
   /** What GitHub has of the promotion. */
@@ -111,6 +113,12 @@ export async function startRelease(
       return (await store.gates.get(other, 'signoff'))?.rules.excluded ?? []
     },
     promote: () => perform(() => activities.promote({ run, gate: 'signoff', branch: 'production' })),
+    async beginRelease() {
+      const [row] = await store.runs.list({ repo: REPO, ref: 'refs/heads/production', limit: 1 })
+      if (row === undefined) throw new Error('nothing was pushed to production')
+      await store.runs.setPlan(row.id, plan([]))
+      return perform(() => activities.beginTry({ run: row.id, try: row.try }))
+    },
     async stageEnds(stage, outcome) {
       await append({ type: 'stage.started.v1', stage, attempt: 1 })
       await append({ type: 'stage.finished.v1', stage, attempt: 1, outcome })

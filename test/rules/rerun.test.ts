@@ -61,3 +61,18 @@ test('a button of a check that is not ours tries the newest run of the commit th
 
   expect(await triedAgain()).toBe(2)
 })
+
+test('a run is found by its commit, however much has run since', async () => {
+  await ends('failed')
+  const scope = { kind: 'starts', secrets: 'repository', privileged: true } as const
+  for (let i = 0; i < 201; i++) {
+    const change = { commit: String(i).padStart(40, 'd'), ref: 'refs/heads/other' }
+    const delivery = { source: 'git', id: `push-${i}`, bodyDigest: change.commit, event: 'push' }
+    await team.store.deliveries.record(delivery, { kind: 'push', repo: REPO, requestedBy: 'ada', change }, scope)
+  }
+
+  team.world.clickCheck(REPO, await check('of-somebody-else'), 'ben')
+  await team.settle()
+
+  expect(await triedAgain()).toBe(2)
+})

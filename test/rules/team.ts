@@ -52,6 +52,8 @@ export async function startTeam(
     readonly mergeLabel?: string
     /** More people, as lines of the operator's file. */
     readonly people?: string
+    /** One more repository, of which only the operator's file knows. */
+    readonly more?: string
   } = {},
 ): Promise<Team> {
   const dir = await mkdtemp(join(tmpdir(), 'pst-team-'))
@@ -91,6 +93,7 @@ repositories:
     url: ${hub.github.url}/${REPO}.git
     webhook_secrets: [{ env: HOOK_SECRET }]
 ${options.mergeLabel === undefined ? '' : `    merge_label: "${options.mergeLabel}"\n`}    environments: ${options.environments ?? '{ staging: {}, production: { approvers: ["role:approver"] } }'}
+${options.more === undefined ? '' : `  ${options.more}: { forge: git, url: ${dir}/none.git, webhook_secrets: [{ env: HOOK_SECRET }] }`}
 `,
   )
   const config = await loadConfig({ file, env: { PENSTOCK_DATA: dir, PRIVATE_KEY: privateKey, HOOK_SECRET } })

@@ -91,3 +91,23 @@ test('a head that cannot be fetched keeps no other from its status', async () =>
 
   expect(newest(page)).toBe('success: up to date with master')
 })
+
+test('a forge that asks to be left alone in the midst of it is, by this rule and all others', async () => {
+  const commit = await team.hub.push('master')
+  for (const head of ['one', 'two', 'three']) {
+    await team.hub.push(head, commit)
+    await open(head)
+  }
+  await team.settle()
+  await team.hub.push('master')
+  const before = team.hub.github.exchanges.length
+  const isStatus = (template: string) => template === 'POST /repos/{owner}/{repo}/statuses/{sha}'
+  team.hub.github.fault({ kind: 'too_many', retryAfter: 300, times: 100, on: isStatus })
+
+  await team.settle()
+  await team.settle()
+
+  const asked = team.hub.github.exchanges.slice(before).map(({ method, template }) => `${method} ${template}`)
+  expect(asked.filter(isStatus)).toHaveLength(1)
+  expect(isStatus(asked.at(-1) ?? '')).toBe(true)
+})

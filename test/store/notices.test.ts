@@ -50,4 +50,14 @@ await onEveryDatabase((lab) => {
     clock.now += 60_000
     expect((await other.notices.take(2, 60_000)).map(({ id }) => id)).toEqual([1, 2])
   })
+
+  test('those of a repository that is busy are left, and fill nobody’s hands', async () => {
+    const { store } = lab()
+    for (const number of [1, 2, 3]) await store.deliveries.recordNotice(delivery(), REPO, pull(number))
+    await store.deliveries.recordNotice(delivery(), 'acme/api', pull(4))
+
+    expect((await store.notices.take(2, 60_000, [REPO])).map(({ id }) => id)).toEqual([4])
+    expect(await store.notices.take(2, 60_000, [REPO])).toEqual([])
+    expect((await store.notices.take(2, 60_000)).map(({ id }) => id)).toEqual([1, 2])
+  })
 })

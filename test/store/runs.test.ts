@@ -2,6 +2,7 @@ import { setImmediate } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import { type Admitted, admit } from '../../src/core/admission.ts'
 import type { Subject } from '../../src/core/approval.ts'
+import type { Trigger } from '../../src/core/change.ts'
 import type { RunEvent } from '../../src/core/events.ts'
 import type { Plan } from '../../src/core/plan.ts'
 import type { Store } from '../../src/store/types.ts'
@@ -451,5 +452,23 @@ await onEveryDatabase((lab) => {
     expect([otherCommit, otherRef, failed]).toEqual([undefined, undefined, undefined])
     expect(retried?.number).toBe(1)
     expect(rebuilt).toBeUndefined()
+  })
+
+  test('who is behind commits is who was told when runs of them were made, in that repository', async () => {
+    const { store } = lab()
+    const by = (trigger: Trigger, people: { author?: string; pusher?: string }): Trigger => ({
+      ...trigger,
+      change: { ...trigger.change, ...people },
+    })
+    await newRun(store, by(push('a'), { author: 'ada', pusher: 'ben' }))
+    await newRun(store, by(push('a', undefined, 'refs/heads/feature'), { pusher: 'cyd' }))
+    await newRun(store, by(push('b', 'a'), { pusher: 'dan' }))
+    await newRun(store, { ...by(push('a'), { pusher: 'eve' }), repo: 'acme/api' })
+
+    const behind = await store.runs.peopleBehind('acme/web', [commit('a'), commit('c')])
+
+    expect(behind).toHaveLength(2)
+    expect(behind).toEqual(expect.arrayContaining([{ author: 'ada', pusher: 'ben' }, { pusher: 'cyd' }]))
+    expect(await store.runs.peopleBehind('acme/web', [])).toEqual([])
   })
 })
