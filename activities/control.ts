@@ -653,10 +653,13 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     const forge = deps.forges(repository)
     const admitted = admit('promotion', ON_A_BRANCH)
     if (admitted.kind === 'refused') return { outcome: 'failed', reason: admitted.sentence } as const
+    const events = await store.events.of(detail.id)
+    const isJudged = events.some(({ event }) => event.type === 'promotion.judged.v1' && event.branch === branch)
     // Moved by a try that was ended before it could say so: the judgement before that move was the one that counts.
-    if ((await forge.branchTip(branch)) !== commit) {
+    if (!isJudged || (await forge.branchTip(branch)) !== commit) {
       const why = whyNotReleased(config, detail, await store.gates.get(detail.id, gate))
       if (why !== undefined) return { outcome: 'failed', reason: why } as const
+      await store.events.append(detail.id, `judged/${branch}`, [{ type: 'promotion.judged.v1', branch, commit }])
     }
     const moved = await fastForward(forge, detail, branch)
     if (moved.kind === 'refused') return { outcome: 'failed', reason: moved.why } as const

@@ -104,6 +104,8 @@ export type RunEvent =
       readonly type: 'dependents.started.v1'
       readonly dependents: readonly { readonly repo: string; readonly run?: number; readonly refused?: string }[]
     }
+  /** Before the branch is moved: that the verdict of the gate holds now. */
+  | { readonly type: 'promotion.judged.v1'; readonly branch: string; readonly commit: string }
   | { readonly type: 'branch.promoted.v1'; readonly branch: string; readonly commit: string }
 
 /** One error of a spec, without the lines it quotes. */

@@ -1,4 +1,4 @@
-import { afterEach, expect, test } from 'vitest'
+import { afterEach, expect, test, vi } from 'vitest'
 import type { Fault } from '../../src/embedded/fake-github/faults.ts'
 import { REPO } from '../forge/github.ts'
 import { type Release, startRelease } from './release.ts'
@@ -78,12 +78,34 @@ test('other bytes than those that were approved are not released', async () => {
 test('what was moved before a kill is released, also if nobody may approve any more', async () => {
   it = await startRelease()
   await approved()
+  const { store, forge, config } = it.team
+  const { append } = store.events
+  // Killed once the branch was moved, and before that was recorded.
+  const killed = vi.spyOn(store.events, 'append').mockImplementation((run, key, events) => {
+    if (key.startsWith('promoted/')) throw new Error('killed')
+    return append(run, key, events)
+  })
+  await expect(it.promote()).rejects.toThrow('killed')
+  killed.mockRestore()
+  expect(await forge.branchTip('production')).toBe(it.commit)
+  const ben = config.people.ben as { roles: readonly string[] }
+  ben.roles = ['developer']
+
+  expect(await it.promote()).toEqual({ outcome: 'succeeded' })
+  expect((await store.events.of(it.run)).map(({ event }) => event.type)).toContain('branch.promoted.v1')
+})
+
+test('what somebody moved by hand is judged as if it had not been moved', async () => {
+  it = await startRelease()
+  await approved()
   await it.team.forge.fastForward('production', it.commit)
   const ben = it.team.config.people.ben as { roles: readonly string[] }
   ben.roles = ['developer']
 
-  expect(await it.promote()).toEqual({ outcome: 'succeeded' })
-  expect((await it.team.store.events.of(it.run)).map(({ event }) => event.type)).toContain('branch.promoted.v1')
+  expect(await it.promote()).toMatchObject({
+    outcome: 'failed',
+    reason: expect.stringContaining('ben may not approve'),
+  })
 })
 
 test('an open gate, and a run that has ended, move nothing', async () => {
