@@ -27,6 +27,11 @@ export interface Wish {
 
 export type End = { readonly state: 'merged' | 'ended'; readonly why: string }
 
+/** The label as it is written on the pull request: GitHub takes `Ship` and `ship` for one. */
+export function labelOn(pull: { readonly labels: readonly string[] }, label: string | undefined): string | undefined {
+  return pull.labels.find((one) => one.toLowerCase() === label?.toLowerCase())
+}
+
 /** What the pull request alone tells: whether the wish has come to its end. */
 export function endOf(
   wish: Wish,
@@ -46,7 +51,7 @@ export function endOf(
   if (pull.base.branch !== candidate) {
     return ended(`only what goes into ${toCode(candidate)} is merged so, not into ${toCode(pull.base.branch)}`)
   }
-  if (wish.channel === 'label' && (label === undefined || !pull.labels.includes(label))) {
+  if (wish.channel === 'label' && labelOn(pull, label) === undefined) {
     return ended('the label was taken away')
   }
   return undefined

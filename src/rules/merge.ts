@@ -2,7 +2,7 @@ import { loginOf } from '../config/people.ts'
 import { permissionsOf } from '../config/roles.ts'
 import type { Config } from '../config/types.ts'
 import { commandIn } from '../core/command.ts'
-import { again, behindOf, type End, endOf, type MergeFacts, missingFor, short } from '../core/merge.ts'
+import { again, behindOf, type End, endOf, labelOn, type MergeFacts, missingFor, short } from '../core/merge.ts'
 import type { Notice } from '../core/notice.ts'
 import { oneLine, toCode } from '../core/report/text.ts'
 import type { PullRequest } from '../forge/types.ts'
@@ -60,8 +60,8 @@ export function createMergeRule({ merges, runs, mirrors, people, clock }: MergeD
   }
 
   async function askedByLabel(kept: Kept, pull: PullRequest): Promise<void> {
-    const label = kept.repository.mergeLabel
-    if (label === undefined || pull.state === 'closed' || !pull.labels.includes(label)) return
+    const label = labelOn(pull, kept.repository.mergeLabel)
+    if (label === undefined || pull.state === 'closed') return
     const labeled = await kept.forge.pullRequests?.labeled(pull.number, label)
     if (labeled === undefined) return
     // The label that is still there after a new head, or after an end, asks for nothing new.

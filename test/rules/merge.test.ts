@@ -10,7 +10,8 @@ let team: Team
 let first: string
 
 beforeEach(async () => {
-  team = await startTeam({ mergeLabel: 'ship' })
+  // GitHub does not tell labels apart by case.
+  team = await startTeam({ mergeLabel: 'Ship' })
   first = await team.hub.push('master')
   await team.settle()
 })
