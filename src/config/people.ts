@@ -42,14 +42,6 @@ export function personOf(
   return Object.values(people).find((one) => one[kind]?.toLowerCase() === login.toLowerCase())?.name
 }
 
-/** Their login at the repository's forge. */
-export function loginOf(
-  person: PersonConfig,
-  { forge: { kind } }: Pick<RepositoryConfig, 'forge'>,
-): string | undefined {
-  return person[kind]
-}
-
 function loginsOf({ github, gitea, gitlab, git }: PersonConfig): readonly string[] {
   return [github, gitea, gitlab, git].filter((login) => login !== undefined)
 }

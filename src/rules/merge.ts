@@ -1,4 +1,3 @@
-import { loginOf } from '../config/people.ts'
 import { permissionsOf } from '../config/roles.ts'
 import type { Config } from '../config/types.ts'
 import { commandIn } from '../core/command.ts'
@@ -176,7 +175,7 @@ export function createMergeRule({ merges, runs, mirrors, people, clock }: MergeD
     if (channel !== 'api' && channel !== 'cli') return mayWrite(forge, by)
     const person = Object.hasOwn(people, by) ? people[by] : undefined
     if (person === undefined) return false
-    const login = loginOf(person, repository)
+    const login = person[repository.forge.kind]
     if (login !== undefined) return mayWrite(forge, login)
     // No account at the forge that could be asked: then only who may overrule the rules.
     return permissionsOf(person.roles).has('override')

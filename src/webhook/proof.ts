@@ -14,6 +14,11 @@ export type Proof =
       readonly delivery?: string
     }
 
+/** Of these headers the first that is there. */
+export function first(header: GiveHeader, names: readonly string[]): string | undefined {
+  return names.map(header).find((value) => value !== undefined)
+}
+
 function none(why: string): Proof {
   return { kind: 'none', why }
 }
@@ -37,7 +42,7 @@ export function penstockSignature(header: GiveHeader): Proof {
 /** 64 hex digits and nothing before them. A webhook without a secret sends the header with nothing in it. */
 export function bareSignature(...names: readonly string[]): (header: GiveHeader) => Proof {
   return (header) => {
-    const signature = names.map(header).find((value) => value !== undefined)
+    const signature = first(header, names)
     if (signature === undefined || signature === '') return none('signature missing')
     const proof = hmac(`sha256=${signature}`)
     return proof.kind === 'none' ? none('the signature must be written as 64 hex digits') : proof

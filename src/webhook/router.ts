@@ -16,7 +16,15 @@ import type { Parse } from '../forge/incoming.ts'
 import { JsonRefused, parseJson } from '../forge/json.ts'
 import type { Audit, Deliveries, NewDelivery, Recorded } from '../store/types.ts'
 import { BODY_LIMITS, type BodyLimits, createBodyReader } from './body.ts'
-import { bareSignature, type GiveHeader, githubSignature, gitlabProof, type Proof, penstockSignature } from './proof.ts'
+import {
+  bareSignature,
+  first,
+  type GiveHeader,
+  githubSignature,
+  gitlabProof,
+  type Proof,
+  penstockSignature,
+} from './proof.ts'
 
 export interface WebhookDeps {
   readonly config: Config
@@ -270,10 +278,6 @@ function signers(
     }
     return matched
   })
-}
-
-function first(header: GiveHeader, names: readonly string[]): string | undefined {
-  return names.map(header).find((value) => value !== undefined)
 }
 
 /** The repository behind the door's own path; at some forges it lies in groups within groups. */

@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text as textOf } from 'node:stream/consumers'
 import type { z } from 'zod'
 import { createFaults, type Fault, strike } from '../../src/embedded/fake-github/faults.ts'
 import { refsOf, serveRepository } from '../../src/embedded/fake-github/repositories.ts'
@@ -267,12 +268,6 @@ export function pageOf(
 
 export function newId(): string {
   return randomUUID()
-}
-
-async function textOf(request: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = []
-  for await (const chunk of request) chunks.push(chunk as Buffer)
-  return Buffer.concat(chunks).toString()
 }
 
 /** A branch at the end may have slashes, written plainly or encoded. */

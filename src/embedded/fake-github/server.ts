@@ -1,6 +1,7 @@
 import { createHash, createVerify } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { text as textOf } from 'node:stream/consumers'
 import { createFaults, type Fault, strike } from './faults.ts'
 import { refsOf, serveRepository } from './repositories.ts'
 import { commitRoutes } from './routes/commits.ts'
@@ -238,12 +239,6 @@ function answerOf({ status, body, headers }: Reply, method: string, known: strin
   const etag = `"${createHash('sha256').update(text).update(nextOf(headers, text)).digest('hex')}"`
   if (known === etag) return { status: 304, headers: { etag }, text: undefined }
   return { status, headers: { ...type, etag, ...headers }, text }
-}
-
-async function textOf(request: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = []
-  for await (const chunk of request) chunks.push(chunk as Buffer)
-  return Buffer.concat(chunks).toString()
 }
 
 /** The last part of a ref may have slashes, written plainly or encoded. */

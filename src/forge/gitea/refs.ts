@@ -1,7 +1,8 @@
 import { z } from 'zod'
 import type { Mirrors, Source } from '../../git/mirrors.ts'
 import { found, isStatus, read } from '../answers.ts'
-import { type Branches, type Forge, ForgeAnswerUnusable } from '../types.ts'
+import { createBranches } from '../branches.ts'
+import type { Branches, Forge } from '../types.ts'
 import { type Connection, inPath } from './connect.ts'
 
 const Branch = z.object({ commit: z.object({ id: z.string() }) })
@@ -40,31 +41,14 @@ export function createRefs(
       if (from !== undefined && from !== commit && (await merge(branch, commit))) return { kind: 'moved', from }
       return deps.mirrors.fastForward(repo, await deps.source(), branch, commit)
     },
-    branches: {
-      async create(branch, commit) {
-        try {
-          const asked = { new_branch_name: branch, old_ref_name: commit }
-          const made = read(Branch, await rest.send('POST', `${at}/branches`, asked)).commit.id
-          if (made === commit) return { kind: 'made' }
-        } catch (err) {
-          const now = await branchTip(branch)
-          if (now === commit) return { kind: 'already' }
-          if (now !== undefined) return { kind: 'taken', at: now }
-          throw err
-        }
-        // A server that does not know the key of the commit begins at its default branch.
-        await remove(branch)
-        throw new ForgeAnswerUnusable(`Gitea made ${branch} at another commit than it was asked for`)
+    branches: createBranches({
+      name: 'Gitea',
+      tip: branchTip,
+      async make(branch, commit) {
+        const asked = { new_branch_name: branch, old_ref_name: commit }
+        return read(Branch, await rest.send('POST', `${at}/branches`, asked)).commit.id
       },
-      remove,
-    },
-  }
-
-  async function remove(branch: string): Promise<void> {
-    try {
-      await rest.send('DELETE', `${at}/branches/${inPath(branch)}`)
-    } catch (err) {
-      if ((await branchTip(branch)) !== undefined) throw err
-    }
+      drop: (branch) => rest.send('DELETE', `${at}/branches/${inPath(branch)}`),
+    }),
   }
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { found, isStatus, messageOf, read } from '../answers.ts'
+import { createBranches } from '../branches.ts'
 import { isNoCommit } from '../incoming.ts'
 import type { Branches, Forge, Move } from '../types.ts'
 import type { Connection } from './connect.ts'
@@ -62,26 +63,15 @@ export function createRefs({ octokit, at }: Connection, lacks: Lacks): Refs {
         return { kind: 'refused', why, ...(now === undefined ? {} : { at: now }) }
       }
     },
-    branches: {
-      async create(branch, commit) {
-        try {
-          await octokit.rest.git.createRef({ ...at, ref: `refs/heads/${branch}`, sha: commit })
-          return { kind: 'made' }
-        } catch (err) {
-          const now = await branchTip(branch)
-          if (now === commit) return { kind: 'already' }
-          if (now !== undefined) return { kind: 'taken', at: now }
-          throw err
-        }
+    branches: createBranches({
+      name: 'GitHub',
+      tip: branchTip,
+      async make(branch, commit) {
+        await octokit.rest.git.createRef({ ...at, ref: `refs/heads/${branch}`, sha: commit })
+        return commit
       },
-      async remove(branch) {
-        try {
-          await octokit.rest.git.deleteRef({ ...at, ref: `heads/${branch}` })
-        } catch (err) {
-          if ((await branchTip(branch)) !== undefined) throw err
-        }
-      },
-    },
+      drop: (branch) => octokit.rest.git.deleteRef({ ...at, ref: `heads/${branch}` }),
+    }),
   }
 }
 

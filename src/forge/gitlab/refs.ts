@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { found, read } from '../answers.ts'
+import { createBranches } from '../branches.ts'
 import type { Branches, Forge } from '../types.ts'
 import type { Connection } from './connect.ts'
 
@@ -15,25 +16,14 @@ export function createRefs({ rest, at }: Connection): Pick<Forge, 'branchTip'> &
 
   return {
     branchTip,
-    branches: {
-      async create(branch, commit) {
-        try {
-          read(Branch, await rest.send('POST', `${at}/repository/branches`, { branch, ref: commit }))
-          return { kind: 'made' }
-        } catch (err) {
-          const now = await branchTip(branch)
-          if (now === commit) return { kind: 'already' }
-          if (now !== undefined) return { kind: 'taken', at: now }
-          throw err
-        }
+    branches: createBranches({
+      name: 'GitLab',
+      tip: branchTip,
+      async make(branch, commit) {
+        const asked = { branch, ref: commit }
+        return read(Branch, await rest.send('POST', `${at}/repository/branches`, asked)).commit.id
       },
-      async remove(branch) {
-        try {
-          await rest.send('DELETE', pathOf(branch))
-        } catch (err) {
-          if ((await branchTip(branch)) !== undefined) throw err
-        }
-      },
-    },
+      drop: (branch) => rest.send('DELETE', pathOf(branch)),
+    }),
   }
 }
