@@ -1,0 +1,58 @@
+import { ApplicationFailure } from '@temporalio/activity'
+import type { Logger } from 'pino'
+import type { Config, RepositoryConfig } from '../../src/config/types.ts'
+import type { Waiting } from '../../src/core/events.ts'
+import { type JobKey, jobId, parseRunId } from '../../src/core/ids.ts'
+import { isOutcome, type Outcome } from '../../src/core/outcome.ts'
+import type { SwarmDeployer } from '../../src/deploy/swarm.ts'
+import type { Cluster } from '../../src/engine/types.ts'
+import type { Forge } from '../../src/forge/types.ts'
+import type { Mirrors } from '../../src/git/mirrors.ts'
+import type { RunDetail, Store } from '../../src/store/types.ts'
+
+export interface ControlDeps {
+  readonly config: Config
+  readonly store: Store
+  readonly cluster: Cluster
+  readonly mirrors: Mirrors
+  readonly forges: (repo: RepositoryConfig) => Forge
+  readonly deployer: SwarmDeployer
+  readonly log: Logger
+  readonly clock: () => number
+}
+
+export type ControlContext = ReturnType<typeof createContext>
+
+/** What all control activities ask. */
+export function createContext(deps: ControlDeps) {
+  const { config, store } = deps
+
+  async function runOf(run: string): Promise<RunDetail> {
+    const id = parseRunId(run)
+    const detail = id && (await store.runs.get(id.repo, id.number))
+    if (!detail) throw ApplicationFailure.nonRetryable(`run ${run} is not in the database`, 'errored')
+    return detail
+  }
+
+  function repositoryOf(name: string): RepositoryConfig | undefined {
+    return Object.hasOwn(config.repositories, name) ? config.repositories[name] : undefined
+  }
+
+  /** A Temporal whose file was put back to an older copy may run what has ended long ago: it must touch nothing more. */
+  async function endedAlready(run: string): Promise<string | undefined> {
+    const { status } = await runOf(run)
+    return isOutcome(status) ? endedSentence(run, status) : undefined
+  }
+
+  async function showJobWaiting({ run, stage, job, attempt }: JobKey, waitingFor: Waiting): Promise<void> {
+    await store.events.append(run, `${jobId({ run, stage, job, attempt })}:waiting:${waitingFor.sentence}`, [
+      { type: 'job.waiting.v1', stage, job, attempt, waitingFor },
+    ])
+  }
+
+  return { ...deps, runOf, repositoryOf, endedAlready, showJobWaiting }
+}
+
+export function endedSentence(run: string, outcome: Outcome): string {
+  return `run ${run} has ended already: ${outcome}`
+}

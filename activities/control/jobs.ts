@@ -1,0 +1,174 @@
+import { ApplicationFailure, Context } from '@temporalio/activity'
+import { withheld } from '../../src/core/admission.ts'
+import { type JobKey, jobId } from '../../src/core/ids.ts'
+import { isOutcome } from '../../src/core/outcome.ts'
+import type { Job } from '../../src/core/plan.ts'
+import type { ControlActivities, JobInput, JobPlacement, JobStart } from '../../src/core/run-contract.ts'
+import { EngineRefused, type Placement } from '../../src/engine/types.ts'
+import type { RunDetail } from '../../src/store/types.ts'
+import type { ControlContext } from './context.ts'
+import { endedSentence } from './context.ts'
+import { type createLeasing, slotHolder } from './leases.ts'
+
+/** How long the first, quick look waits for Swarm to choose a node; it usually takes 50 ms. */
+const PLACEMENT_LOOK_MS = 2_000
+const FIRST_PLACEMENT_POLL_MS = 20
+const LONGEST_PLACEMENT_POLL_MS = 200
+
+/** Jobs on Swarm, from their start to their end. */
+export function createJobs(
+  context: ControlContext,
+  { acquireSlot }: Pick<ReturnType<typeof createLeasing>, 'acquireSlot'>,
+) {
+  const { store, cluster, runOf, repositoryOf, showJobWaiting } = context
+
+  async function startJob(input: JobInput): Promise<JobStart> {
+    const { key, job } = input
+    const detail = await runOf(key.run)
+    const { status, attempts, number } = detail
+    const known = knownEnd(key, attempts)
+    if (known) return known
+    if (isOutcome(status)) return { kind: 'refused', outcome: 'errored', reason: endedSentence(key.run, status) }
+    const [possible, slot] = await Promise.all([cluster.canPlace(job), acquireSlot(key, number, job)])
+    const values = secretValues(detail, job)
+    if ('denied' in values) return { kind: 'refused', outcome: 'failed', reason: values.denied }
+    if ('refused' in values) return { kind: 'refused', outcome: 'errored', reason: values.refused }
+    if (possible.kind === 'no' && input.context.unplaceable === 'fail') {
+      return { kind: 'refused', outcome: 'errored', reason: possible.sentence }
+    }
+    if (slot.kind === 'queued') {
+      await showJobWaiting(key, { kind: 'node', sentence: slot.sentence })
+      return { kind: 'queued', sentence: slot.sentence }
+    }
+    if (slot.kind !== 'granted') {
+      throw ApplicationFailure.nonRetryable(`${jobId(key)} got no job slot: ${slot.kind}`, 'errored')
+    }
+    const { stage, job: name, attempt } = key
+    await store.events.append(key.run, `${jobId(key)}:started`, [{ type: 'job.started.v1', stage, job: name, attempt }])
+    return refusable(async () => {
+      const [first] = job.segments
+      await Promise.all([
+        cluster.ensureNetwork(key.run),
+        cluster.ensureSecrets(key, values.values),
+        // Remembered for the service, so that it is looked up while the others are made.
+        first && cluster.resolveImage(first.image),
+      ])
+      return startOn(key, job, 0)
+    })
+  }
+
+  async function startSegment(input: JobInput & { segment: number; node: string }) {
+    return refusable(() => startOn(input.key, input.job, input.segment, input.node))
+  }
+
+  async function startOn(key: JobKey, job: Job, segment: number, node?: string): Promise<Started> {
+    const content = job.segments[segment]
+    if (!content) throw ApplicationFailure.nonRetryable(`${jobId(key)} has no segment ${segment}`, 'errored')
+    const image = await cluster.resolveImage(content.image)
+    await cluster.startSegment({ key, job, segment, image, ...(node === undefined ? {} : { node }) })
+    const deadline = performance.now() + PLACEMENT_LOOK_MS
+    for (let pause = FIRST_PLACEMENT_POLL_MS; ; pause = Math.min(pause * 1.5, LONGEST_PLACEMENT_POLL_MS)) {
+      const now = await placement({ key, segment })
+      if (now.kind !== 'pending' || performance.now() > deadline) return now
+      await new Promise((resolve) => setTimeout(resolve, pause))
+    }
+  }
+
+  function knownEnd(key: JobKey, attempts: RunDetail['attempts']): Extract<JobStart, { kind: 'ended' }> | undefined {
+    const row = attempts.find(
+      (one) => one.stage === key.stage && one.job === key.job && one.attempt === key.attempt && one.step === undefined,
+    )
+    if (!row?.outcome) return undefined
+    return { kind: 'ended', outcome: row.outcome, ...(row.reason === undefined ? {} : { reason: row.reason }) }
+  }
+
+  /** By what the database knows of the run; what the workflow says of its repository or scope does not count. */
+  function secretValues({ repo, secrets }: RunDetail, job: Job) {
+    const known = repositoryOf(repo)?.secrets ?? {}
+    const values: { name: string; value: string }[] = []
+    for (const { name } of job.secrets) {
+      const denied = withheld(secrets, { kind: 'secret', name })
+      if (denied !== undefined) return { denied }
+      const secret = Object.hasOwn(known, name) ? known[name] : undefined
+      if (!secret) {
+        const names = Object.keys(known).join(', ') || 'none'
+        return { refused: `the operator's file gives ${repo} no secret "${name}"; it has: ${names}` }
+      }
+      values.push({ name, value: secret.reveal() })
+    }
+    return { values }
+  }
+
+  async function placement({ key, segment }: { key: JobKey; segment: number }): Promise<JobPlacement> {
+    const now = await cluster.placement(key, segment)
+    if (now.kind === 'assigned' || now.kind === 'ended') {
+      const { stage, job, attempt } = key
+      const service = `${jobId(key)}:${segment}`
+      await store.events.append(key.run, `${service}:placed`, [
+        { type: 'job.placed.v1', stage, job, attempt, node: now.hostname, service: now.container ?? service },
+      ])
+    }
+    return toJobPlacement(now)
+  }
+
+  async function awaitPlacement({ key, segment, seconds }: Parameters<ControlActivities['awaitPlacement']>[0]) {
+    const deadline = performance.now() + seconds * 1000
+    let said: string | undefined
+    for (;;) {
+      const now = await placement({ key, segment })
+      if (now.kind !== 'pending' || performance.now() > deadline) return now
+      const sentence = now.reason ?? 'Swarm has not chosen a node yet'
+      if (sentence !== said) {
+        // Who waits for a node that may be down for days uses nothing of the others.
+        if (said === undefined) await store.leases.release(slotHolder(key))
+        said = sentence
+        await showJobWaiting(key, { kind: 'node', sentence })
+      }
+      Context.current().heartbeat()
+      await Context.current().sleep(500)
+    }
+  }
+
+  async function endJob({ key, outcome, reason }: Parameters<ControlActivities['endJob']>[0]) {
+    const { stage, job, attempt } = key
+    await store.events.append(key.run, `${jobId(key)}:finished`, [
+      { type: 'job.finished.v1', stage, job, attempt, outcome, ...(reason === undefined ? {} : { reason }) },
+    ])
+    await store.leases.release(jobId(key), slotHolder(key))
+    return knownEnd(key, (await runOf(key.run)).attempts)
+  }
+
+  async function chooseBuildNode() {
+    const nodes = await cluster.nodes()
+    const node = nodes.find((one) => one.ready && one.workerAlive)
+    if (!node) throw ApplicationFailure.retryable('no node has a live worker to build an image on', 'no_worker')
+    return { node: node.id, hostname: node.hostname }
+  }
+
+  return { startJob, startSegment, placement, awaitPlacement, endJob, chooseBuildNode }
+}
+
+function toJobPlacement(now: Placement): JobPlacement {
+  switch (now.kind) {
+    case 'absent':
+      return { kind: 'lost', node: '?', reason: 'its Swarm service is gone' }
+    case 'pending':
+    case 'rejected':
+    case 'lost':
+      return now
+    case 'assigned':
+    case 'ended':
+      return { kind: 'placed', node: now.node, hostname: now.hostname }
+  }
+}
+
+type Started = Exclude<JobStart, { readonly kind: 'queued' }>
+
+async function refusable(act: () => Promise<Started>): Promise<Started> {
+  try {
+    return await act()
+  } catch (err) {
+    if (err instanceof EngineRefused) return { kind: 'refused', outcome: 'errored', reason: err.message }
+    throw err
+  }
+}

@@ -1,0 +1,114 @@
+import { withheld } from '../../src/core/admission.ts'
+import { environmentPool, type JobKey, jobId } from '../../src/core/ids.ts'
+import { variableName } from '../../src/core/job-environment.ts'
+import type { Job, PoolRequest } from '../../src/core/plan.ts'
+import { JOB_SLOTS } from '../../src/core/pool.ts'
+import type { ControlActivities } from '../../src/core/run-contract.ts'
+import type { AcquireResult } from '../../src/store/types.ts'
+import type { ControlContext } from './context.ts'
+
+const JOB_SLOT: PoolRequest = { pool: JOB_SLOTS, count: 1, labels: [] }
+/** Leases here end with their holder, not with time: this only bounds what a lost database row could block. */
+const LEASE_MS = 365 * 86_400_000
+
+/** Environments, units of pools, and room on the nodes. */
+export function createLeasing(context: ControlContext) {
+  const { config, store, runOf, repositoryOf, endedAlready, showJobWaiting } = context
+
+  function toAnswer(result: AcquireResult, env: Readonly<Record<string, string>> = {}) {
+    return result.kind === 'granted' ? ({ kind: 'granted', env } as const) : result
+  }
+
+  async function acquireEnvironment({
+    run,
+    repo,
+    environment,
+  }: Parameters<ControlActivities['acquireEnvironment']>[0]) {
+    const ended = await endedAlready(run)
+    if (ended) return { kind: 'impossible', sentence: ended } as const
+    const denied = withheld((await runOf(run)).secrets, { kind: 'environment', name: environment })
+    if (denied !== undefined) return { kind: 'impossible', sentence: denied } as const
+    const settings = repositoryOf(repo)?.environments[environment]
+    if (!settings) return { kind: 'impossible', sentence: `${repo} has no environment "${environment}"` } as const
+    const pool = environmentPool(repo, environment)
+    const result = await store.leases.acquire({
+      holder: `${run}@${environment}`,
+      run,
+      workflowId: run,
+      requests: [{ pool, count: 1, labels: [] }],
+      priority: 0,
+      ttlMs: LEASE_MS,
+      // Candidates that wait coalesce to the newest; what goes to a gated environment was decided, and waits its turn.
+      ...(settings.gate ? {} : { supersedes: pool }),
+    })
+    if (result.kind === 'granted') {
+      const fence = result.leases[0]?.fence ?? 0
+      await store.events.append(run, `${environment}/acquired/${fence}`, [
+        { type: 'environment.acquired.v1', environment, fence },
+      ])
+    } else if (result.kind === 'queued') {
+      const waitingFor = { kind: 'environment', sentence: result.sentence } as const
+      await store.events.append(run, `${environment}/waiting/${result.sentence}`, [
+        { type: 'environment.waiting.v1', environment, waitingFor },
+      ])
+    }
+    return toAnswer(result)
+  }
+
+  async function acquirePools({ key, requests }: Parameters<ControlActivities['acquirePools']>[0]) {
+    const holder = jobId(key)
+    const { secrets } = await runOf(key.run)
+    for (const { name, privileged } of config.pools) {
+      const isAsked = privileged && requests.some(({ pool }) => pool === name)
+      const denied = isAsked ? withheld(secrets, { kind: 'pool', name }) : undefined
+      if (denied !== undefined) return { kind: 'impossible', sentence: denied } as const
+    }
+    const result = await store.leases.acquire({
+      holder,
+      run: key.run,
+      workflowId: holder,
+      requests,
+      priority: 0,
+      ttlMs: LEASE_MS,
+      predecessor: `${key.run}/${key.stage}/${key.job}/`,
+    })
+    if (result.kind === 'queued') await showJobWaiting(key, { kind: 'pool', sentence: result.sentence })
+    return toAnswer(result, result.kind === 'granted' ? leaseEnvironment(result.leases) : {})
+  }
+
+  /**
+   * After the pools, so that who waits for a unit keeps no slot from others. Who holds a unit goes first, then the oldest
+   * run: it ends sooner than when every run gets a job in turn.
+   */
+  function acquireSlot(key: JobKey, number: number, { pools }: Job): Promise<AcquireResult> {
+    return store.leases.acquire({
+      holder: slotHolder(key),
+      run: key.run,
+      workflowId: jobId(key),
+      requests: [JOB_SLOT],
+      priority: pools.length > 0 ? 1 : -number,
+      ttlMs: LEASE_MS,
+    })
+  }
+
+  return { acquireEnvironment, acquirePools, acquireSlot }
+}
+
+export function slotHolder(key: JobKey): string {
+  return `${jobId(key)}:slot`
+}
+
+function leaseEnvironment(
+  leases: readonly { pool: string; unit: string; fence: number; properties: Readonly<Record<string, string>> }[],
+) {
+  const env: Record<string, string> = {}
+  for (const { pool, unit, fence, properties } of leases) {
+    if (pool === JOB_SLOTS) continue
+    const prefix = `CI_POOL_${variableName(pool)}`
+    const units = env[prefix]
+    env[prefix] = units === undefined ? unit : `${units} ${unit}`
+    env[`${prefix}_FENCE`] = String(fence)
+    for (const [name, value] of Object.entries(properties)) env[`${prefix}_${variableName(name)}`] = value
+  }
+  return env
+}
