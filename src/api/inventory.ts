@@ -1,5 +1,5 @@
 import { approversOf } from '../config/people.ts'
-import { JOB_SLOTS } from '../core/pool.ts'
+import { JOB_SLOTS } from '../core/pool/state.ts'
 import type { ApiDeps } from './deps.ts'
 import { json, numberIn, type Route } from './route.ts'
 

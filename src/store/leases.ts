@@ -1,6 +1,9 @@
 import type { Transaction } from 'kysely'
 import type { PoolRequest } from '../core/plan.ts'
-import { computeGrants, fits, inTurn, isPossible, JOB_SLOTS } from '../core/pool.ts'
+import { computeGrants, inTurn, isPossible } from '../core/pool/grants.ts'
+import { hasLabels } from '../core/pool/labels.ts'
+import type { PoolUnit, Wanted } from '../core/pool/state.ts'
+import { JOB_SLOTS } from '../core/pool/state.ts'
 import type { Database, Writing } from './database.ts'
 import { fromJson } from './database.ts'
 import type { Schema } from './schema.ts'
@@ -121,7 +124,7 @@ async function configure(tx: Writing, pools: Parameters<Leases['configure']>[0])
   const { units, requests } = await readTables(db)
   const there = units.filter((unit) => unit.gone === 0)
   for (const request of requests) {
-    if (request.state !== 'waiting' || isPossible(request.requests, there)) continue
+    if (request.state !== 'waiting' || isPossible(toWanted(request.requests, there), there)) continue
     await wake(tx, request, `impossible/${request.holder}/${tx.now}`)
   }
 }
@@ -155,7 +158,7 @@ async function acquire(tx: Writing, input: Parameters<Leases['acquire']>[0]): Pr
   await ensureEnvironments(db, requests)
   tables = await readTables(db)
   const there = tables.units.filter((unit) => unit.gone === 0)
-  if (!isPossible(requests, there)) {
+  if (!isPossible(toWanted(requests, there), there)) {
     await end(db, [holder])
     await grant(tx)
     return { kind: 'impossible', sentence: impossibleSentence(requests, there) }
@@ -267,22 +270,17 @@ async function grant(tx: Writing, caller?: string): Promise<void> {
   if (waiting.length === 0) return
   const grants = computeGrants(
     {
-      units: units
-        .filter((unit) => unit.gone === 0)
-        .map(({ pool, unit, labels, fence, lease, quarantined }) => ({
-          pool,
-          unit,
-          labels,
-          fence,
-          state: lease !== undefined ? 'held' : quarantined !== null ? 'quarantined' : 'free',
-        })),
-      waiting: waiting.map(({ holder, requests, priority, seq, ttl_ms }) => ({
+      units: units.filter((unit) => unit.gone === 0).map(toPoolUnit),
+      waiting: waiting.map(({ holder, run, requests, priority, since, seq, ttl_ms }) => ({
         holder,
-        requests,
+        group: run,
+        wanted: toWanted(requests, units),
         priority,
+        since,
         seq,
         ttlMs: ttl_ms,
       })),
+      shares: {},
     },
     tx.now,
   )
@@ -302,6 +300,33 @@ async function grant(tx: Writing, caller?: string): Promise<void> {
     // A unit's fence names the grant: a holder that was granted, expired and asked again is woken again.
     await wake(tx, request, `granted/${holder}/${first.pool}/${first.unit}/${first.fence}`)
   }
+}
+
+function toPoolUnit({ pool, unit, labels, fence, lease, quarantined }: Unit): PoolUnit {
+  return {
+    pool,
+    unit,
+    capacity: 1,
+    fence,
+    isOpen: quarantined === null,
+    isReturning: false,
+    holders: lease === undefined ? [] : [{ holder: lease.holder, group: lease.run, mode: 'exclusive' }],
+    resetCostMs: 0,
+    versatility: labels.length,
+  }
+}
+
+function toWanted(requests: readonly PoolRequest[], units: readonly Unit[]): readonly Wanted[] {
+  return requests.map((request) => ({
+    pool: request.pool,
+    count: request.count,
+    mode: 'exclusive',
+    fits: units.filter((unit) => fits(request, unit)).map((unit) => unit.unit),
+  }))
+}
+
+function fits({ pool, labels }: Pick<PoolRequest, 'pool' | 'labels'>, unit: Unit): boolean {
+  return pool === unit.pool && hasLabels(unit.labels, labels)
 }
 
 async function wake(tx: Writing, request: Request, key: string): Promise<void> {

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { JOB_SLOTS } from '../../src/core/pool.ts'
+import { JOB_SLOTS } from '../../src/core/pool/state.ts'
 import type { Store } from '../../src/store/types.ts'
 import { delivery, onEveryDatabase, push } from './backend.ts'
 
