@@ -70,6 +70,26 @@ export type RunEvent =
       readonly outcome: Outcome
       readonly reason?: string
     }
+  /** `kept`: how many answers of an earlier attempt stand. */
+  | (SessionEvent & { readonly type: 'session.opened.v1'; readonly items: number; readonly kept: number })
+  | (SessionEvent & { readonly type: 'session.joined.v1'; readonly by: string })
+  | (SessionEvent & { readonly type: 'session.handed_over.v1'; readonly by: string; readonly to: string })
+  | (SessionEvent & {
+      readonly type: 'session.answered.v1'
+      readonly by: string
+      readonly item: string
+      readonly result: 'passed' | 'failed' | 'blocked'
+    })
+  | (SessionEvent & {
+      readonly type: 'session.evidence_added.v1'
+      readonly by: string
+      readonly item: string
+      readonly digest: string
+    })
+  | (SessionEvent & { readonly type: 'session.paused.v1'; readonly by: string; readonly reason: string })
+  | (SessionEvent & { readonly type: 'session.resumed.v1'; readonly by: string })
+  | (SessionEvent & { readonly type: 'session.finished.v1'; readonly by: string; readonly outcome: Outcome })
+  | (SessionEvent & { readonly type: 'session.expired.v1' })
   | {
       readonly type: 'deliverable.built.v1'
       readonly name: string
@@ -108,6 +128,13 @@ export type RunEvent =
   | { readonly type: 'promotion.judged.v1'; readonly branch: string; readonly commit: string }
   | { readonly type: 'branch.promoted.v1'; readonly branch: string; readonly commit: string }
 
+/** Of a manual test session: the attempt of the job that it is. */
+interface SessionEvent {
+  readonly stage: string
+  readonly job: string
+  readonly attempt: number
+}
+
 /** One error of a spec, without the lines it quotes. */
 export interface SpecDiagnostic {
   readonly code: string
@@ -122,6 +149,6 @@ export interface SpecDiagnostic {
 
 /** Why something waits: a kind for programs and a sentence for people. */
 export interface Waiting {
-  readonly kind: 'node' | 'pool' | 'environment' | 'approval' | 'worker' | 'dependents' | 'admission'
+  readonly kind: 'node' | 'pool' | 'environment' | 'approval' | 'worker' | 'dependents' | 'admission' | 'session'
   readonly sentence: string
 }

@@ -85,6 +85,28 @@ export interface Job {
   readonly reports: { readonly junit: readonly string[] }
   /** What to do when the infrastructure lost a started attempt: run it again (at most twice), or end as errored. */
   readonly onLost: 'retry' | 'fail'
+  /** Present: people do this job, by a checklist; it has no segments and no container. */
+  readonly manual?: ManualTest
+}
+
+/** What people are asked to try, and who may answer. */
+export interface ManualTest {
+  readonly checklist: readonly ChecklistItem[]
+  /** As written: names of people, and `role:<role>`. */
+  readonly by: readonly string[]
+  /** From the moment the session opens: what is not finished then has failed. */
+  readonly expiresSeconds: number
+}
+
+export interface ChecklistItem {
+  /** Unique within its checklist. */
+  readonly name: string
+  /** Markdown, for the tester. */
+  readonly instructions?: string
+  /** Whether the session can be finished without an answer to it. */
+  readonly required: boolean
+  /** Line of the spec file, from 1: what failed is shown there. */
+  readonly line: number
 }
 
 export interface Segment {

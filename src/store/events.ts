@@ -1,5 +1,6 @@
 import type { Transaction } from 'kysely'
 import type { RunEvent } from '../core/events.ts'
+import { jobId } from '../core/ids.ts'
 import type { Outcome } from '../core/outcome.ts'
 import type { Deliverable, Plan } from '../core/plan.ts'
 import type { Database, Writing } from './database.ts'
@@ -127,6 +128,10 @@ async function derive(
         .where('try', '=', event.try)
         .where('status', 'in', OPEN_STATUSES)
         .execute()
+      await endSessions(db, run, at)
+      return
+    case 'run.cancel_requested.v1':
+      await endSessions(db, run, at)
       return
     case 'stage.started.v1':
       await start(db, { run, ...event }, {}, at, position)
@@ -150,6 +155,7 @@ async function derive(
       return
     case 'job.finished.v1':
       await finish(db, { run, ...event }, event, at, position)
+      await endSessions(db, run, at, jobId({ run, ...event }))
       return
     case 'step.started.v1':
       await start(db, { run, ...event }, event, at, position)
@@ -171,6 +177,12 @@ async function derive(
     default:
       return
   }
+}
+
+/** Nobody is left to take an answer. */
+async function endSessions(db: Transaction<Schema>, run: string, at: number, id?: string): Promise<void> {
+  const open = db.updateTable('manual_sessions').where('run', '=', run).where('ended_at', 'is', null)
+  await (id === undefined ? open : open.where('id', '=', id)).set({ state: 'ended', ended_at: at }).execute()
 }
 
 function plannedKind(plan: string | null, name: string): Deliverable['kind'] {

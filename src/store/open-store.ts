@@ -15,6 +15,7 @@ import { createPromotions } from './promotions.ts'
 import { createReports } from './reports.ts'
 import { createResults } from './results.ts'
 import { createRuns } from './runs.ts'
+import { createSessions } from './sessions.ts'
 import { createSightings } from './sightings.ts'
 import type { Store } from './types.ts'
 
@@ -46,6 +47,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     reports: createReports(database),
     people: createPeople(database),
     results: createResults(database),
+    sessions: createSessions(database),
     nodes: createNodes(database),
     audit: createAudit(database),
     sightings: createSightings(database),

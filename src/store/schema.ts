@@ -188,6 +188,56 @@ export interface Schema {
   ballots: { repo: string; key: string; gate: string; why: string | null; at: number; done_at: number | null }
   /** Who is moving a branch now. */
   branch_holds: { repo: string; branch: string; holder: string; until: number }
+  /** Manual tests, one row an attempt of a job; `id` is the job's. */
+  manual_sessions: {
+    id: string
+    run: string
+    stage: string
+    job: string
+    attempt: number
+    environment: string | null
+    url: string | null
+    /** JSON: who may answer, as the spec has it. */
+    by: string
+    checklist: string
+    subject: string
+    /** JSON: what is leased for it. */
+    units: string
+    state: string
+    /** JSON: by whom and why. */
+    paused: string | null
+    /** Grows with every change. */
+    revision: number
+    opened_at: number
+    expires_at: number
+    ended_at: number | null
+    ended_by: string | null
+  }
+  /** `until`: they have handed it over. */
+  manual_testers: { session: string; person: string; since: number; until: number | null; handed_to: string | null }
+  /** Every answer that was given; the last one of an item stands. */
+  manual_answers: {
+    session: string
+    seq: number
+    item: number
+    result: string
+    by: string
+    comment: string | null
+    at: number
+    /** The earlier attempt it was given in. */
+    kept_from: number | null
+  }
+  /** Files in the artifact store. */
+  manual_evidence: {
+    session: string
+    seq: number
+    item: number
+    name: string
+    digest: string
+    size: number
+    by: string
+    at: number
+  }
   gates: {
     id: string
     run: string
@@ -735,6 +785,73 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
       await db.schema.alterTable('deliveries').addColumn('notice', 'bigint').execute()
       await index(db, 'deliveries', ['received_at'])
       await index(db, 'meanings', ['run_number'])
+    },
+  },
+  '011_manual_sessions': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      await table(
+        db,
+        'manual_sessions',
+        {
+          id: 'text',
+          run: 'text',
+          stage: 'text',
+          job: 'text',
+          attempt: 'bigint',
+          environment: 'text?',
+          url: 'text?',
+          by: 'text',
+          checklist: 'text',
+          subject: 'text',
+          units: 'text',
+          state: 'text',
+          paused: 'text?',
+          revision: 'bigint',
+          opened_at: 'bigint',
+          expires_at: 'bigint',
+          ended_at: 'bigint?',
+          ended_by: 'text?',
+        },
+        ['id'],
+      )
+      await index(db, 'manual_sessions', ['run'])
+      await sql`create index manual_sessions_open on manual_sessions (opened_at) where ended_at is null`.execute(db)
+      await table(
+        db,
+        'manual_testers',
+        { session: 'text', person: 'text', since: 'bigint', until: 'bigint?', handed_to: 'text?' },
+        ['session', 'person'],
+      )
+      await table(
+        db,
+        'manual_answers',
+        {
+          session: 'text',
+          seq: 'bigint',
+          item: 'bigint',
+          result: 'text',
+          by: 'text',
+          comment: 'text?',
+          at: 'bigint',
+          kept_from: 'bigint?',
+        },
+        ['session', 'seq'],
+      )
+      await table(
+        db,
+        'manual_evidence',
+        {
+          session: 'text',
+          seq: 'bigint',
+          item: 'bigint',
+          name: 'text',
+          digest: 'text',
+          size: 'bigint',
+          by: 'text',
+          at: 'bigint',
+        },
+        ['session', 'seq'],
+      )
     },
   },
 }

@@ -5,9 +5,10 @@ import type { RunEvent, Waiting } from '../core/events.ts'
 import type { JobKey, LogKey } from '../core/ids.ts'
 import type { Notice } from '../core/notice.ts'
 import type { Outcome } from '../core/outcome.ts'
-import type { Deliverable, Plan, PoolRequest } from '../core/plan.ts'
+import type { Deliverable, ManualTest, Plan, PoolRequest } from '../core/plan.ts'
 import type { Progress } from '../core/progress.ts'
 import type { DesiredState, Reported } from '../core/report/types.ts'
+import type { ItemAnswer, ItemResult, SessionState, SessionSubject } from '../core/session.ts'
 
 /**
  * What is held and what has been. Every write is one transaction and repeatable: the same call with the same key
@@ -27,6 +28,7 @@ export interface Store {
   readonly reports: Reports
   readonly people: People
   readonly results: Results
+  readonly sessions: Sessions
   readonly nodes: Nodes
   readonly audit: Audit
   readonly sightings: Sightings
@@ -749,7 +751,7 @@ export interface RunVersion {
   readonly version: number
 }
 
-// ---------------------------------------------------------------- people, results, nodes, audit
+// ---------------------------------------------------------------- people, results
 
 export interface TokenRow {
   readonly id: string
@@ -788,6 +790,106 @@ export interface Results {
   /** Deliverables of the run, by name; the first record of a name in a try stands (built once). */
   deliverables(run: string): Promise<readonly Deliverable[]>
 }
+
+// ---------------------------------------------------------------- manual tests
+
+export interface SessionRow {
+  readonly key: JobKey
+  readonly environment?: string
+  /** Where what is to be tested can be reached. */
+  readonly url?: string
+  readonly by: ManualTest['by']
+  readonly checklist: ManualTest['checklist']
+  readonly subject: SessionSubject
+  readonly units: readonly SessionUnit[]
+  readonly state: SessionState
+  readonly paused?: { readonly by: string; readonly reason: string }
+  readonly openedAt: number
+  readonly expiresAt: number
+  readonly endedAt?: number
+  readonly endedBy?: string
+  readonly testers: readonly TesterRow[]
+  /** In the order in which they were given; the last of an item stands. */
+  readonly answers: readonly ItemAnswer[]
+  readonly evidence: readonly EvidenceRow[]
+}
+
+export type SessionUnit = Pick<LeaseRow, 'pool' | 'unit' | 'properties'>
+
+export interface TesterRow {
+  readonly person: string
+  readonly since: number
+  /** They have handed it over. */
+  readonly until?: number
+  readonly handedTo?: string
+}
+
+export interface EvidenceRow {
+  /** Within the session, from 1. */
+  readonly id: number
+  /** Place in the checklist, from 1. */
+  readonly item: number
+  /** A label, never a path. */
+  readonly name: string
+  readonly digest: string
+  readonly size: number
+  readonly by: string
+  readonly at: number
+}
+
+export type SessionChange =
+  | { readonly kind: 'done'; readonly session: SessionRow }
+  /** Nothing was changed; the sentence says why and what would be right. */
+  | { readonly kind: 'refused'; readonly why: string }
+
+/** Whoever does something in a session, as their channel has proven. Whether they may is asked before. */
+export interface SessionActor {
+  readonly by: string
+  readonly channel: string
+}
+
+/**
+ * Manual tests. Each change is one transaction with its event, its entry in the audit and a signal to the job's workflow;
+ * done again it changes nothing. A session whose run has ended, or is about to be canceled, takes none. An item is its
+ * place in the checklist, from 1; one that does not exist throws.
+ */
+export interface Sessions {
+  /** Once an attempt; says that the job has begun. What passed in an earlier attempt, about the same subject, is kept. */
+  open(input: {
+    readonly key: JobKey
+    readonly environment?: string
+    readonly url?: string
+    readonly manual: ManualTest
+    readonly subject: SessionSubject
+    readonly units: readonly SessionUnit[]
+  }): Promise<SessionRow>
+  get(key: JobKey): Promise<SessionRow | undefined>
+  ofRun(run: string): Promise<readonly SessionRow[]>
+  /** Those that wait for somebody, oldest first. */
+  waiting(): Promise<readonly SessionRow[]>
+  join(key: JobKey, actor: SessionActor): Promise<SessionChange>
+  /** Joins, too. Once answered, it can be answered again until the session ends. */
+  answer(
+    key: JobKey,
+    actor: SessionActor,
+    answer: { readonly item: number; readonly result: ItemResult; readonly comment?: string },
+  ): Promise<SessionChange>
+  attach(
+    key: JobKey,
+    actor: SessionActor,
+    file: Pick<EvidenceRow, 'item' | 'name' | 'digest' | 'size'>,
+  ): Promise<SessionChange>
+  pause(key: JobKey, actor: SessionActor, reason: string): Promise<SessionChange>
+  resume(key: JobKey, actor: SessionActor): Promise<SessionChange>
+  /** To somebody who is a tester from then on instead. */
+  handOver(key: JobKey, actor: SessionActor, to: string): Promise<SessionChange>
+  /** Refused while a required item is open. */
+  finish(key: JobKey, actor: SessionActor): Promise<SessionChange>
+  /** By the store's clock; nothing before its time. Returns what stands. */
+  expire(key: JobKey): Promise<SessionRow | undefined>
+}
+
+// ---------------------------------------------------------------- nodes, audit
 
 export interface NodeRow {
   readonly id: string
