@@ -1,8 +1,8 @@
 import { ApplicationFailure } from '@temporalio/activity'
-import { peopleOf } from '../../src/approval/released.ts'
-import { approversOf, excludedOf } from '../../src/config/people.ts'
+import { gateVariables, peopleOf } from '../../src/approval/released.ts'
+import { approversOf, excludedOf, operatorsOf } from '../../src/config/people.ts'
 import { withheld } from '../../src/core/admission.ts'
-import { gateSentence, type Subject } from '../../src/core/approval.ts'
+import { brokenSentence, gateSentence, type Subject } from '../../src/core/approval.ts'
 import type { ControlActivities, GateAnswer } from '../../src/core/run-contract.ts'
 import type { Commit } from '../../src/git/mirrors.ts'
 import type { GateRow, RunDetail } from '../../src/store/types.ts'
@@ -37,9 +37,11 @@ export function createGateActivities(context: ControlContext) {
       // The rules of a gate that is open are those that it was opened with.
       excluded: known?.state === 'open' ? known.rules.excluded : await excludedFrom(detail),
       expiresAt: known?.state === 'open' ? (known.rules.expiresAt ?? 0) : context.clock() + settings.expiresMs,
+      ...(settings.form === undefined ? {} : { form: settings.form }),
+      ...(settings.breakGlassByAuthor ? { breakGlassByAuthor: true } : {}),
     }
     const row = await store.gates.open(run, gate, environment, rules, subject)
-    const answer = toGateAnswer(row)
+    const answer = toGateAnswer(row, context.clock())
     await store.events.append(run, `${gate}/opened/${row.id}`, [
       { type: 'gate.opened.v1', gate, environment, needs: answer.sentence },
     ])
@@ -83,9 +85,14 @@ export function createGateActivities(context: ControlContext) {
       trustSignals: config.trustTemporalAccess,
       ...(vote.token === undefined ? {} : { token: vote.token }),
       ...(vote.comment === undefined ? {} : { comment: vote.comment }),
+      ...(vote.fields === undefined ? {} : { fields: vote.fields }),
+      ...(vote.breakGlass ? { breakGlass: true, operators: operatorsOf(config) } : {}),
     })
     if (!judged.counts) log.info({ run, gate, who: vote.who, why: judged.why }, 'a vote did not count')
-    const { verdict, counts, why } = judged
+    const { counts, why } = judged
+    // The gate's own state: by this clock it may be over before anybody has closed it.
+    const row = await store.gates.get(run, gate)
+    const decided = row === undefined || row.state === 'open' || row.state === 'voided' ? undefined : row.state
     const voted = {
       type: 'gate.voted.v1',
       gate,
@@ -95,10 +102,12 @@ export function createGateActivities(context: ControlContext) {
       counts,
       ...(vote.comment === undefined ? {} : { comment: vote.comment }),
       ...(why === undefined ? {} : { why }),
+      ...(vote.fields === undefined ? {} : { fields: vote.fields }),
+      ...(vote.breakGlass ? { breakGlass: true as const } : {}),
     } as const
     await store.events.append(run, `${gate}/vote/${key}`, [
       voted,
-      ...(verdict.kind === 'open' ? [] : [{ type: 'gate.decided.v1', gate, verdict: verdict.kind } as const]),
+      ...(decided === undefined ? [] : [{ type: 'gate.decided.v1', gate, verdict: decided } as const]),
     ])
     return gateAnswer(run, gate)
   }
@@ -106,7 +115,7 @@ export function createGateActivities(context: ControlContext) {
   async function gateAnswer(run: string, gate: string): Promise<GateAnswer> {
     const row = await store.gates.get(run, gate)
     if (!row) throw ApplicationFailure.nonRetryable(`run ${run} has no gate "${gate}"`, 'errored')
-    return toGateAnswer(row)
+    return toGateAnswer(row, context.clock())
   }
 
   async function expireGate({ run, gate }: { run: string; gate: string }) {
@@ -117,12 +126,22 @@ export function createGateActivities(context: ControlContext) {
   return { openGate, castVote, expireGate }
 }
 
-function toGateAnswer(row: GateRow): GateAnswer {
+function variablesOf(row: GateRow): Pick<GateAnswer, 'variables'> {
+  const variables = gateVariables(row)
+  return Object.keys(variables).length === 0 ? {} : { variables }
+}
+
+function toGateAnswer(row: GateRow, now: number): GateAnswer {
   const { rules } = row
   const approvals = new Set(row.votes.filter((one) => one.counts && one.answer === 'approve').map((one) => one.by))
   switch (row.state) {
     case 'approved':
-      return { kind: 'approved', sentence: `approved by ${[...approvals].join(', ')}` }
+      return {
+        kind: 'approved',
+        sentence: `approved by ${[...approvals].join(', ')}`,
+        ...variablesOf(row),
+        ...(row.broken === undefined ? {} : { broken: brokenSentence(row.name, row.broken) }),
+      }
     case 'rejected': {
       const by = row.votes.find((one) => one.counts && one.answer === 'reject')
       return { kind: 'rejected', sentence: `by ${by?.by ?? '?'}${by?.comment ? `: ${by.comment}` : ''}` }
@@ -134,7 +153,9 @@ function toGateAnswer(row: GateRow): GateAnswer {
       return {
         kind: 'open',
         sentence: gateSentence({ ...row, votes: row.votes.filter((one) => one.counts) }),
-        ...(rules.expiresAt === undefined ? {} : { expiresAt: rules.expiresAt }),
+        ...(rules.expiresAt === undefined
+          ? {}
+          : { expiresAt: rules.expiresAt, expiresInMs: Math.max(0, rules.expiresAt - now) }),
       }
   }
 }

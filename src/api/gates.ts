@@ -26,7 +26,7 @@ const TokenRequest = z.strictObject({ channel: z.string().max(50).default('signa
 const HAND_TOKEN_MS = 3_600_000
 
 export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] {
-  const ballots = createBallots({ config, store, clock })
+  const ballots = createBallots({ config, store, clock, proof: 'session' })
   return [
     {
       method: 'GET',

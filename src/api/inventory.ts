@@ -1,7 +1,11 @@
+import type { ServerResponse } from 'node:http'
 import { approversOf } from '../config/people.ts'
 import { JOB_SLOTS } from '../core/pool/state.ts'
+import type { Audit } from '../store/types.ts'
 import type { ApiDeps } from './deps.ts'
-import { json, numberIn, type Route } from './route.ts'
+import { findRun } from './find.ts'
+import { json, numberIn, type Route, timeIn } from './route.ts'
+import { send } from './runs.ts'
 
 const LIMIT = { least: 1, most: 1000, otherwise: 100 } as const
 const FROM_START = { least: 0, most: Number.MAX_SAFE_INTEGER, otherwise: 0 } as const
@@ -111,6 +115,37 @@ export function inventoryRoutes({ config, store, clock }: ApiDeps): readonly Rou
     },
     {
       method: 'GET',
+      path: '/api/v1/audit/export',
+      permission: 'audit',
+      summary:
+        'The audit as it stands now, in order, one JSON object a line; the last line, `{"end":{"entries":N,"last":ID}}`, says that nothing was cut off.',
+      query: {
+        after: 'only entries with a greater `id`',
+        run: 'only what concerns the run with this number',
+        from: 'only from this time on: RFC 3339, or milliseconds since 1970',
+        until: 'only before this time',
+      },
+      async handle({ query }) {
+        const [from, until] = [timeIn(query, 'from'), timeIn(query, 'until')]
+        const number = query.get('run')
+        const run = number === null ? undefined : await findRun(store, { run: number })
+        const what = {
+          ...(from === undefined ? {} : { from }),
+          ...(until === undefined ? {} : { until }),
+          ...(run === undefined ? {} : { run: run.id }),
+        }
+        const after = numberIn(query, 'after', FROM_START)
+        return {
+          kind: 'stream',
+          status: 200,
+          type: 'application/x-ndjson; charset=utf-8',
+          headers: {},
+          write: (response, signal) => exportAudit(store.audit, { after, what, response, signal }),
+        }
+      },
+    },
+    {
+      method: 'GET',
       path: '/api/v1/nodes',
       permission: 'read',
       summary: 'The nodes whose worker has been heard of, and how long ago.',
@@ -122,4 +157,32 @@ export function inventoryRoutes({ config, store, clock }: ApiDeps): readonly Rou
       },
     },
   ]
+}
+
+/** Entries in memory at once. */
+const EXPORT_PAGE = 500
+
+/** Ends with what was the newest entry when it began, so that it ends while others are recorded. */
+async function exportAudit(
+  audit: Audit,
+  to: {
+    readonly after: number
+    readonly what: Omit<Parameters<Audit['list']>[0], 'limit' | 'after' | 'upTo'>
+    readonly response: ServerResponse
+    readonly signal: AbortSignal
+  },
+): Promise<void> {
+  const { what, response, signal } = to
+  const upTo = await audit.last()
+  let entries = 0
+  let { after } = to
+  for (;;) {
+    const page = await audit.list({ ...what, after, upTo, limit: EXPORT_PAGE })
+    if (signal.aborted) return
+    if (page.length > 0) await send(response, signal, page.map((entry) => `${JSON.stringify(entry)}\n`).join(''))
+    entries += page.length
+    after = page.at(-1)?.id ?? after
+    if (page.length < EXPORT_PAGE) break
+  }
+  await send(response, signal, `${JSON.stringify({ end: { entries, last: after } })}\n`)
 }

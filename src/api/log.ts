@@ -6,7 +6,7 @@ import type { RunDetail } from '../store/types.ts'
 import type { ApiDeps } from './deps.ts'
 import { findRun } from './find.ts'
 import { ProblemError, problem } from './problem.ts'
-import { type Asked, invalid, notFound, type Reply, type Route, wholeNumber } from './route.ts'
+import { type Asked, invalid, notFound, type Reply, type Route, timeIn, wholeNumber } from './route.ts'
 import { send } from './runs.ts'
 
 const NEWLINE = 10
@@ -33,7 +33,7 @@ export function logRoutes({ store, logs, log }: ApiDeps): readonly Route[] {
         const state = await logs.state(key)
         const follow = flag(asked, 'follow')
         const timestamps = flag(asked, 'timestamps')
-        const since = sinceMs(asked)
+        const since = timeIn(asked.query, 'since')
         const start = since === undefined ? 0 : await logs.sinceOffset(key, since)
         const standing = state.end === undefined ? 'open' : state.end.proof.kind
         const headers: Record<string, string> = {
@@ -194,18 +194,6 @@ function flag({ query }: Asked, name: string): boolean {
   if (value === null || value === '0' || value === 'false') return false
   if (value === '' || value === '1' || value === 'true') return true
   throw invalid([{ pointer: `?${name}`, detail: 'must be 1 or 0' }])
-}
-
-const RFC3339 = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:Z|[+-]\d{2}:\d{2})$/
-
-function sinceMs({ query }: Asked): number | undefined {
-  const text = query.get('since')
-  if (text === null) return undefined
-  const ms = wholeNumber(text) ?? (RFC3339.test(text) ? Date.parse(text) : Number.NaN)
-  if (Number.isFinite(ms)) return ms
-  throw invalid([
-    { pointer: '?since', detail: 'must be a time such as 2026-01-31T12:00:00Z, or milliseconds since 1970' },
-  ])
 }
 
 /** One range as RFC 9110 has it; what is no such range is as if it were not there. */

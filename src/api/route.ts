@@ -86,3 +86,16 @@ export function numberIn(
   }
   return value
 }
+
+const RFC3339 = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(?:\.\d{1,9})?(?:Z|[+-]\d{2}:\d{2})$/
+
+/** A time in the query, as milliseconds since 1970; undefined where it is not said. @throws ProblemError 422 */
+export function timeIn(query: URLSearchParams, name: string): number | undefined {
+  const text = query.get(name)
+  if (text === null) return undefined
+  const ms = wholeNumber(text) ?? (RFC3339.test(text) ? Date.parse(text) : Number.NaN)
+  if (Number.isFinite(ms)) return ms
+  throw invalid([
+    { pointer: `?${name}`, detail: 'must be a time such as 2026-01-31T12:00:00Z, or milliseconds since 1970' },
+  ])
+}

@@ -1,7 +1,9 @@
-import { approversOf } from '../config/people.ts'
+import { approversOf, operatorsOf } from '../config/people.ts'
 import type { Config } from '../config/types.ts'
 import { type Answer, judgeVote } from '../core/approval.ts'
+import type { FieldValues } from '../core/form.ts'
 import { parseRunId } from '../core/ids.ts'
+import { matchesPattern } from '../pattern/pattern.ts'
 import type { GateRow, Store } from '../store/types.ts'
 
 /** A vote goes through the outbox: Temporal may be away for a while. */
@@ -14,6 +16,9 @@ export interface Ballot {
   readonly by: string
   readonly channel: string
   readonly comment?: string
+  readonly fields?: FieldValues
+  /** An operator passes the gate alone; the comment is the reason. */
+  readonly breakGlass?: boolean
 }
 
 export type Ballots = ReturnType<typeof createBallots>
@@ -23,13 +28,16 @@ export function createBallots({
   config,
   store,
   clock,
+  proof,
 }: {
   readonly config: Config
+  /** By what the channel has proven them. */
+  readonly proof: 'session' | 'forge'
   readonly store: Pick<Store, 'gates' | 'outbox' | 'audit'>
   readonly clock: () => number
 }) {
   /** The same question that is asked again when the vote arrives; the right to approve is the one of this moment. */
-  function judge({ gate, answer, by }: Pick<Ballot, 'gate' | 'answer' | 'by'>) {
+  function judge({ gate, answer, by, fields, comment, breakGlass }: Omit<Ballot, 'channel'>) {
     const now = approversOf(config, parseRunId(gate.run)?.repo ?? '', gate.environment)
     return judgeVote({
       state: gate.state,
@@ -40,6 +48,9 @@ export function createBallots({
       votes: gate.votes.filter((one) => one.counts),
       answer,
       now: clock(),
+      matches: matchesPattern,
+      ...(fields === undefined ? {} : { fields }),
+      ...(breakGlass ? { breakGlass: { operators: operatorsOf(config), reason: comment } } : {}),
     })
   }
 
@@ -47,15 +58,24 @@ export function createBallots({
     judge,
 
     /** Sends it to the run, once by `key`, with a token that is good for this vote only. */
-    async cast({ gate, answer, by, channel, comment }: Ballot, key: string): Promise<void> {
-      const token = await store.gates.mintToken(gate.run, gate.name, by, channel, OUTBOX_TOKEN_MS)
-      const argument = { who: by, channel, token, key, ...(comment === undefined ? {} : { comment }) }
+    async cast({ gate, answer, by, channel, comment, fields, breakGlass }: Ballot, key: string): Promise<void> {
+      const token = await store.gates.mintToken(gate.run, gate.name, by, channel, OUTBOX_TOKEN_MS, proof)
+      const argument = {
+        ...{ who: by, channel, token, key },
+        ...(comment === undefined ? {} : { comment }),
+        ...(fields === undefined ? {} : { fields }),
+        ...(breakGlass ? { breakGlass } : {}),
+      }
       await store.outbox.put(key, { kind: 'signal', workflowId: gate.run, signal: answer, args: [argument] })
     },
 
     /** What was refused at the door stands in the audit, too. */
-    async refused({ gate, answer, by, channel, comment }: Ballot, why: string): Promise<void> {
-      const detail = { answer, comment, counts: false, why, authenticated: true, subject: gate.subject }
+    async refused({ gate, answer, by, channel, comment, fields, breakGlass }: Ballot, why: string): Promise<void> {
+      const { form } = gate.rules
+      const detail = {
+        ...{ answer, comment, counts: false, why, authenticated: true, authenticatedAs: by, proof },
+        ...{ subject: gate.subject, form, fields, breakGlass },
+      }
       await store.audit.record({ by, channel, action: 'gate.vote', on: gate.id, detail })
     },
   }

@@ -2,6 +2,9 @@ import { Command, InvalidArgumentError } from 'commander'
 import { type ApiClient, createApiClient, findServer, type Variables } from './client.ts'
 import type { Terminal } from './commands/spec-file.ts'
 
+/** Exit code of wrong use, no server, or a refusal: no verdict on anyone's code. */
+export const EXIT_ERROR = 2
+
 /** What a command may touch. */
 export interface Context {
   readonly env: Variables

@@ -18,11 +18,9 @@ import { pullCommand } from './commands/pull.ts'
 import { runCommand } from './commands/run.ts'
 import { schemaCommand } from './commands/schema.ts'
 import type { Terminal } from './commands/spec-file.ts'
-import { createContext } from './context.ts'
+import { createContext, EXIT_ERROR } from './context.ts'
 import { visible } from './text.ts'
 
-/** Wrong use, no server, or a refusal: no verdict on anyone's code. */
-const EXIT_ERROR = 2
 const EXIT_AUTHENTICATION = 4
 
 export interface Surroundings {

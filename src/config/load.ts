@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import { createPrivateKey } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import path from 'node:path'
+import { readForm } from './form.ts'
 import { resolveApprovers } from './people.ts'
 import { type Diagnostic, nearest, printDiagnostic, readYaml, toDiagnostics } from './positions.ts'
 import { permissionsOf } from './roles.ts'
@@ -128,7 +129,7 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
       const at = [...where, 'environments', key]
       const { approvers } = environment
       if (approvers === undefined) {
-        for (const rule of ['quorum', 'expires'] as const) {
+        for (const rule of ['quorum', 'expires', 'form', 'break_glass_by_author'] as const) {
           if (environment[rule] !== undefined) {
             problems.push(yaml.atKey(at, rule, `${at.join('.')}.${rule} says nothing without approvers; name them`))
           }
@@ -145,6 +146,9 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
           wrong([...at, environment.quorum === undefined ? 'approvers' : 'quorum'], `${at.join('.')}: ${least}`)
         }
       }
+      const form = readForm(environment.form, (path, message) =>
+        wrong([...at, 'form', ...path], `${[...at, 'form', ...path].join('.')}: ${message}`),
+      )
       environments[key] = {
         name: key,
         ...(environment.url === undefined ? {} : { url: environment.url }),
@@ -156,6 +160,8 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
                 approvers,
                 quorum: environment.quorum ?? 1,
                 expiresMs: environment.expires === undefined ? DEFAULT_EXPIRY_MS : durationMs(environment.expires),
+                ...(form === undefined ? {} : { form }),
+                ...(environment.break_glass_by_author ? { breakGlassByAuthor: true } : {}),
               },
             }),
       }

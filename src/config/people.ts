@@ -1,4 +1,5 @@
 import type { Change } from '../core/change.ts'
+import { permissionsOf } from './roles.ts'
 import type { Config, PersonConfig, RepositoryConfig } from './types.ts'
 
 /** The people who may answer the environment's gate now, roles resolved; sorted. Empty where there is no gate. */
@@ -16,6 +17,12 @@ export function resolveApprovers(people: Config['people'], approvers: readonly s
     }
   }
   return [...names].sort()
+}
+
+/** The people who may pass a gate alone; sorted. */
+export function operatorsOf({ people }: Pick<Config, 'people'>): readonly string[] {
+  const those = Object.values(people).filter(({ roles }) => permissionsOf(roles).has('override'))
+  return those.map(({ name }) => name).sort()
 }
 
 /** The people who wrote or pushed the change, known by name, forge login or e-mail; sorted. Their vote never counts. */

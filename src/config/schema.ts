@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { FIELD_TYPES, LONGEST_TEXT } from '../core/form.ts'
 import { ROLES } from './types.ts'
 
 const NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/
@@ -31,6 +32,34 @@ export type SecretReference = z.infer<typeof SecretReference>
 
 const Port = z.int().min(1).max(65535)
 
+const option = z
+  .string()
+  .regex(/^[^,\p{Cc}]{1,200}$/u, 'must be text of at most 200 characters without commas or control characters')
+const options = z.array(option).min(1, 'must have at least one option').max(200)
+
+/** One mapping for all types: what does not go with the type is said by name, with the types that it goes with. */
+const FormField = z.strictObject({
+  type: z.enum(FIELD_TYPES, { error: `must be one of ${FIELD_TYPES.join(', ')}` }),
+  label: z.string().min(1).max(500).describe('What is asked; the name unless said.').optional(),
+  required: z.boolean().describe('Without it no approval counts.').default(false),
+  pattern: z
+    .string()
+    .min(1)
+    .max(1000)
+    .describe('Text: what the whole of it must match (RE2 syntax: no look-around, no back-references).')
+    .optional(),
+  longest: z.int().min(1).max(LONGEST_TEXT).describe('Text: in characters; 1000 unless said.').optional(),
+  min: z.number().describe('Number: the least.').optional(),
+  max: z.number().describe('Number: the greatest.').optional(),
+  whole: z.boolean().describe('Number: without a fraction.').optional(),
+  options: options.describe('Choice and several: what can be chosen; without commas.').optional(),
+  default: z
+    .union([z.string(), z.number(), z.boolean(), z.array(z.string())], { error: 'must be a value of the field' })
+    .describe('Stands where an approval says nothing of the field.')
+    .optional(),
+})
+export type FormField = z.infer<typeof FormField>
+
 const Environment = z.strictObject({
   url: httpUrl.describe('Where it answers; jobs that exercise it get it as `<NAME>_URL`.').optional(),
   target: z
@@ -59,6 +88,22 @@ const Environment = z.strictObject({
     .optional(),
   quorum: z.int().min(1).max(100).describe('How many different people must approve; 1 unless said.').optional(),
   expires: duration.describe('How long the gate waits for its answer; `7d` unless said.').optional(),
+  form: z
+    .strictObject({
+      instructions: z.string().max(20_000).describe('Markdown, shown to whoever approves.').optional(),
+      fields: z
+        .record(name, FormField)
+        .describe('By name. What is filled in reaches later jobs as `CI_GATE_<NAME>`.')
+        .default({}),
+    })
+    .describe('What whoever approves fills in: see [approvals](approvals.md#form).')
+    .optional(),
+  break_glass_by_author: z
+    .boolean()
+    .describe(
+      'Operators who wrote or pushed a change may themselves pass its gate by break-glass; else another operator must.',
+    )
+    .optional(),
 })
 
 /** Of a forge that knows one kind of credential. */

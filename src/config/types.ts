@@ -1,4 +1,5 @@
 import type { BranchNames } from '../core/change.ts'
+import type { Form } from '../core/form.ts'
 import type { Secret } from './secret.ts'
 
 export const ROLES = ['viewer', 'developer', 'approver', 'operator', 'admin'] as const
@@ -93,6 +94,10 @@ export interface EnvironmentGate {
   readonly approvers: readonly string[]
   readonly quorum: number
   readonly expiresMs: number
+  /** What whoever approves fills in. */
+  readonly form?: Form
+  /** An operator who wrote or pushed the change may pass the gate by break-glass. */
+  readonly breakGlassByAuthor?: true
 }
 
 export interface SwarmTarget {

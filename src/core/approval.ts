@@ -1,3 +1,5 @@
+import { type FieldProblem, type FieldValues, type Form, fillIn, type Matches, problemSentence } from './form.ts'
+
 /** What an approval is about; a vote holds only for exactly this. */
 export interface Subject {
   readonly run: string
@@ -21,6 +23,10 @@ export interface GateRules {
   readonly excluded: readonly string[]
   /** Milliseconds since 1970; the gate is expired from then on. */
   readonly expiresAt?: number
+  /** What whoever approves fills in. */
+  readonly form?: Form
+  /** Somebody who is excluded may yet pass the gate by break-glass. */
+  readonly breakGlassByAuthor?: boolean
 }
 
 export type GateState = 'open' | 'approved' | 'rejected' | 'expired' | 'voided'
@@ -28,7 +34,15 @@ export type GateState = 'open' | 'approved' | 'rejected' | 'expired' | 'voided'
 export interface CountedVote {
   readonly by: string
   readonly answer: Answer
+  /** An operator's: it passes the gate alone. */
+  readonly breakGlass?: boolean
 }
+
+/**
+ * What proved who voted: a session of API or command line, a login at the forge, a vote token that was sent by hand,
+ * the operator's file by trusting whoever reaches Temporal, or nothing.
+ */
+export type Proof = 'session' | 'forge' | 'token' | 'trusted_signal' | 'nobody'
 
 /** What somebody holds against an approval. While it stands the gate stays open, however many approve. */
 export interface Objection {
@@ -53,6 +67,7 @@ export function verdictOf(
   const approvals = new Set<string>()
   for (const vote of votes) {
     if (vote.answer === 'reject') return { kind: 'rejected', by: vote.by }
+    if (vote.breakGlass) return { kind: 'approved' }
     approvals.add(vote.by)
     if (approvals.size >= rules.quorum && objections.length === 0) return { kind: 'approved' }
   }
@@ -95,6 +110,11 @@ export function gateSentence(gate: {
   return [count, ...held, ...(who === undefined ? [] : [who])].join('; ')
 }
 
+/** What a run says for ever whose gate was passed so. */
+export function brokenSentence(gate: string, { by, reason }: { readonly by: string; readonly reason: string }): string {
+  return `${gate} was passed by break-glass by ${by}: ${reason}`
+}
+
 export interface VoteFacts {
   readonly state: GateState
   readonly rules: GateRules
@@ -106,25 +126,58 @@ export interface VoteFacts {
   readonly votes: readonly CountedVote[]
   readonly answer: Answer
   readonly now: number
+  /** What was filled in, as it came. */
+  readonly fields?: FieldValues
+  readonly matches: Matches
+  /** It is to pass the gate whoever else should approve; `operators` are those who may do that. */
+  readonly breakGlass?: { readonly operators: readonly string[]; readonly reason: string | undefined }
 }
 
+export type Judgement =
+  /** `values`: what was filled in, with defaults. */
+  | { readonly counts: true; readonly by: string; readonly values: FieldValues }
+  /** `problems`: of the fields, each. */
+  | { readonly counts: false; readonly why: string; readonly problems?: readonly FieldProblem[] }
+
 /** Whether a vote counts, and if not the sentence that says why and what would. */
-export function judgeVote(
-  facts: VoteFacts,
-): { readonly counts: true; readonly by: string } | { readonly counts: false; readonly why: string } {
+export function judgeVote(facts: VoteFacts): Judgement {
   const no = (why: string) => ({ counts: false, why }) as const
   if (facts.state !== 'open') return no(`the gate is ${facts.state}; no further vote is taken`)
   if (facts.rules.expiresAt !== undefined && facts.now >= facts.rules.expiresAt) return no('the gate has expired')
   const by = facts.authenticated ?? (facts.trustSignals ? facts.claimedBy : undefined)
   if (by === undefined) return no(TOKEN_PROBLEMS[facts.tokenProblem ?? 'missing'])
+  const why = facts.breakGlass === undefined ? whyNotVote(facts, by) : whyNotBreak(facts, facts.breakGlass)
+  if (why !== undefined) return no(why)
+  const isPartial = facts.answer === 'reject' || facts.breakGlass !== undefined
+  const filledIn = fillIn(facts.rules.form, facts.fields ?? {}, facts.matches, isPartial)
+  if (filledIn.kind === 'fine') return { counts: true, by, values: filledIn.values }
+  return { counts: false, why: problemSentence(filledIn.problems), problems: filledIn.problems }
+}
+
+function whyNotVote(facts: VoteFacts, by: string): string | undefined {
   if (facts.rules.excluded.includes(by))
-    return no(`${by} wrote or pushed this change and cannot approve it; another approver must`)
+    return `${by} wrote or pushed this change and cannot approve it; another approver must`
   if (!facts.rules.approvers.includes(by)) {
-    return no(`${by} is not an approver of this environment; approvers: ${facts.rules.approvers.join(', ') || 'none'}`)
+    return `${by} is not an approver of this environment; approvers: ${facts.rules.approvers.join(', ') || 'none'}`
   }
   if (facts.votes.some((vote) => vote.by === by && vote.answer === facts.answer))
-    return no(`${by} has already voted; one person counts once`)
-  return { counts: true, by }
+    return `${by} has already voted; one person counts once`
+  return undefined
+}
+
+/** Nobody's claim is enough here, wherever signals are trusted. */
+function whyNotBreak(
+  { authenticated: by, answer, rules }: VoteFacts,
+  { operators, reason }: NonNullable<VoteFacts['breakGlass']>,
+): string | undefined {
+  if (by === undefined) return 'who breaks the glass must be known: use API or CLI; a signal is never trusted with it'
+  if (answer !== 'approve') return 'break-glass only passes a gate; reject it as any approver does'
+  if (!operators.includes(by))
+    return `${by} may not break the glass; only operators may: ${operators.join(', ') || 'none'}`
+  if (rules.excluded.includes(by) && rules.breakGlassByAuthor !== true) {
+    return `${by} wrote or pushed this change and may not break the glass for it; another operator must, or the operator's file allows it with break_glass_by_author`
+  }
+  return reason?.trim() ? undefined : 'break-glass needs a reason'
 }
 
 const TOKEN_PROBLEMS: Readonly<Record<NonNullable<VoteFacts['tokenProblem']>, string>> = {

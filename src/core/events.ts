@@ -1,3 +1,4 @@
+import type { FieldValues } from './form.ts'
 import type { Outcome } from './outcome.ts'
 
 /**
@@ -117,8 +118,12 @@ export type RunEvent =
       readonly comment?: string
       readonly counts: boolean
       readonly why?: string
+      readonly fields?: FieldValues
+      readonly breakGlass?: true
     }
   | { readonly type: 'gate.decided.v1'; readonly gate: string; readonly verdict: 'approved' | 'rejected' | 'expired' }
+  /** A gate that was passed by break-glass was looked at afterwards, by somebody else. */
+  | { readonly type: 'gate.reviewed.v1'; readonly gate: string; readonly by: string; readonly comment: string }
   /** What follows this candidate's branch: a run each, or why there is none. Once a run. */
   | {
       readonly type: 'dependents.started.v1'

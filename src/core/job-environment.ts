@@ -40,6 +40,7 @@ export function jobEnvironment(input: JobInput): Record<string, string> {
     for (const { name, reference } of deliverables) env[`CI_UPSTREAM_DELIVERABLE_${variableName(name)}`] = reference
   }
   for (const [name, url] of Object.entries(context.environmentUrls)) env[`${variableName(name)}_URL`] = url
+  Object.assign(env, context.gateVariables)
   if (input.environment) env.CI_ENVIRONMENT = input.environment
   for (const one of input.deliverables) env[`CI_DELIVERABLE_${variableName(one.name)}`] = one.reference
   return env

@@ -1,6 +1,7 @@
 import type { Answer } from './approval.ts'
 import type { Change, TriggerKind } from './change.ts'
 import type { RunEvent, Waiting } from './events.ts'
+import type { FieldValues } from './form.ts'
 import type { JobKey } from './ids.ts'
 import type { Outcome } from './outcome.ts'
 import type { Deliverable, Job, Plan, PoolRequest, Segment } from './plan.ts'
@@ -45,6 +46,8 @@ export interface RunContext {
   readonly environmentUrls: Readonly<Record<string, string>>
   /** What to do with a constraint that no node can meet. */
   readonly unplaceable: 'fail' | 'wait'
+  /** What people filled in at the gate before. */
+  readonly gateVariables?: Readonly<Record<string, string>>
 }
 
 export interface JobInput {
@@ -136,6 +139,10 @@ export interface VoteSignal {
   readonly channel?: string
   /** Single-use vote token; without one the vote is recorded and does not count. */
   readonly token?: string
+  /** What was filled in, by name of the field. */
+  readonly fields?: FieldValues
+  /** An operator passes the gate alone; the comment is the reason. */
+  readonly breakGlass?: boolean
 }
 
 export interface GateAnswer {
@@ -143,6 +150,12 @@ export interface GateAnswer {
   /** "1 of 2 approvals; may approve: ben, eve". */
   readonly sentence: string
   readonly expiresAt?: number
+  /** How long that is by the clock that decides on it: this one may be elsewhere. */
+  readonly expiresInMs?: number
+  /** Approved: what was filled in, as variables of later jobs. */
+  readonly variables?: Readonly<Record<string, string>>
+  /** Approved by break-glass: the sentence that says so for ever. */
+  readonly broken?: string
 }
 
 /** Activities on the control queue. All are repeatable: each write is keyed by run and purpose. */

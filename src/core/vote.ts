@@ -1,3 +1,4 @@
+import { readFields } from './form.ts'
 import type { VoteSignal } from './run-contract.ts'
 
 /** As long as the API takes them; what is longer is cut, because a signal cannot be refused. */
@@ -14,10 +15,13 @@ export function readVote(payload: unknown): VoteSignal {
     return typeof value === 'string' && value !== '' ? value.slice(0, LONGEST[name]).replaceAll('\0', '') : undefined
   }
   const [comment, channel, token] = [text('comment'), text('channel'), text('token')]
+  const fields = Object.hasOwn(given, 'fields') ? readFields(given.fields) : undefined
   return {
     who: text('who') ?? '',
     ...(comment === undefined ? {} : { comment }),
     ...(channel === undefined ? {} : { channel }),
     ...(token === undefined ? {} : { token }),
+    ...(fields === undefined ? {} : { fields }),
+    ...(Object.hasOwn(given, 'breakGlass') && given.breakGlass === true ? { breakGlass: true } : {}),
   }
 }

@@ -1,12 +1,24 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { Transaction } from 'kysely'
-import type { Answer, GateRules, GateState, Objection, Subject, Verdict, VoteFacts } from '../core/approval.ts'
+import type {
+  Answer,
+  CountedVote,
+  GateRules,
+  GateState,
+  Objection,
+  Proof,
+  Subject,
+  Verdict,
+  VoteFacts,
+} from '../core/approval.ts'
 import { judgeVote, verdictOf } from '../core/approval.ts'
+import type { FieldValues } from '../core/form.ts'
+import { matchesPattern } from '../pattern/pattern.ts'
 import type { Database, Writing } from './database.ts'
 import { fromJson, recordAudit } from './database.ts'
 import { appendEvents, OPEN_STATUSES } from './events.ts'
 import type { Schema } from './schema.ts'
-import type { GateRow, Gates, VoteRow } from './types.ts'
+import type { BrokenGlass, GateRow, Gates, Review, RunRow, VoteRow } from './types.ts'
 
 type Gate = Schema['gates']
 
@@ -16,8 +28,10 @@ export function createGates(database: Database): Gates {
       database.write(async (tx) => {
         const current = await currentGate(tx.db, run, name)
         if (current !== undefined && stands(current, subject, rules, tx.now)) return toGateRow(tx.db, current)
-        if (current !== undefined && current.state !== 'expired') {
+        if (current !== undefined && current.state !== 'expired' && current.state !== 'voided') {
           await tx.db.updateTable('gates').set({ state: 'voided' }).where('id', '=', current.id).execute()
+          const detail = { was: current.state, subject: fromJson<Subject>(current.subject), now: subject }
+          await recordAudit(tx, { by: 'penstock', channel: 'run', action: 'gate.voided', on: current.id, detail })
         }
         const version = (current?.version ?? 0) + 1
         const gate: Gate = {
@@ -31,8 +45,12 @@ export function createGates(database: Database): Gates {
           state: 'open',
           opened_at: tx.now,
           decided_at: null,
+          broken: null,
+          review: null,
         }
         await tx.db.insertInto('gates').values(gate).execute()
+        const detail = { subject, rules }
+        await recordAudit(tx, { by: 'penstock', channel: 'run', action: 'gate.opened', on: gate.id, detail })
         return toGateRow(tx.db, gate)
       }),
 
@@ -68,7 +86,7 @@ export function createGates(database: Database): Gates {
         return toGateRows(db, gates)
       }),
 
-    mintToken: (run, gate, person, channel, validMs) =>
+    mintToken: (run, gate, person, channel, validMs, proof = 'token') =>
       database.write(async (tx) => {
         const current = await currentGate(tx.db, run, gate)
         if (current === undefined) throw new Error(`the run ${run} has no gate "${gate}": no vote token can be made`)
@@ -84,8 +102,11 @@ export function createGates(database: Database): Gates {
             created_at: tx.now,
             expires_at: tx.now + validMs,
             used_at: null,
+            proof,
           })
           .execute()
+        const detail = { proof, expiresAt: tx.now + validMs, subject: fromJson<Subject>(current.subject) }
+        await recordAudit(tx, { by: person, channel, action: 'gate.token', on: current.id, detail })
         return token
       }),
 
@@ -95,12 +116,46 @@ export function createGates(database: Database): Gates {
       database.write(async (tx) => {
         const current = await currentGate(tx.db, run, gate)
         if (current?.state !== 'open') return
+        const { expiresAt } = fromJson<GateRules>(current.rules)
+        if (expiresAt === undefined || tx.now < expiresAt) return
         await tx.db
           .updateTable('gates')
           .set({ state: 'expired', decided_at: tx.now })
           .where('id', '=', current.id)
           .execute()
-        await recordAudit(tx, { by: 'penstock', channel: 'timer', action: 'gate.expired', on: current.id })
+        const detail = { expiresAt, subject: fromJson<Subject>(current.subject) }
+        await recordAudit(tx, { by: 'penstock', channel: 'timer', action: 'gate.expired', on: current.id, detail })
+      }),
+
+    toReview: () =>
+      database.read(async (db) => {
+        const gates = await db
+          .selectFrom('gates')
+          .selectAll()
+          .where('broken', 'is not', null)
+          .where('review', 'is', null)
+          .orderBy('decided_at')
+          .orderBy('id')
+          .execute()
+        return toGateRows(db, gates)
+      }),
+
+    review: (id, { by, comment, channel }) =>
+      database.write(async (tx) => {
+        const gate = await tx.db.selectFrom('gates').selectAll().where('id', '=', id).executeTakeFirst()
+        if (gate === undefined || gate.broken === null) return 'not_broken'
+        if (gate.review !== null) return 'known'
+        if (fromJson<BrokenGlass>(gate.broken).by === by) return 'own'
+        const review: Review = { by, comment, channel, at: tx.now }
+        await tx.db
+          .updateTable('gates')
+          .set({ review: JSON.stringify(review) })
+          .where('id', '=', id)
+          .execute()
+        const detail = { comment, broken: fromJson<BrokenGlass>(gate.broken) }
+        await recordAudit(tx, { by, channel, action: 'gate.reviewed', on: id, detail })
+        await appendEvents(tx, gate.run, `${id}/reviewed`, [{ type: 'gate.reviewed.v1', gate: gate.name, by, comment }])
+        return 'reviewed'
       }),
 
     object: (id, { by, why, via }) =>
@@ -127,7 +182,8 @@ export function createGates(database: Database): Gates {
         const others = objections.filter((one) => one !== own)
         if (verdictNow(gate, await votesOf(tx.db, [id]), others, tx.now).kind === 'approved') {
           await tx.db.updateTable('gates').set({ state: 'approved', decided_at: tx.now }).where('id', '=', id).execute()
-          await recordAudit(tx, { by, channel: own.via, action: 'gate.approved', on: id })
+          const detail = { subject: fromJson<Subject>(gate.subject) }
+          await recordAudit(tx, { by, channel: own.via, action: 'gate.approved', on: id, detail })
           await appendEvents(tx, gate.run, `${id}/decided`, [
             { type: 'gate.decided.v1', gate: gate.name, verdict: 'approved' },
           ])
@@ -184,7 +240,7 @@ async function vote(
       channel,
       action: 'gate.vote',
       on: `${run}/${input.gate}`,
-      detail: { answer, counts: false, why, authenticated: false },
+      detail: { answer, counts: false, why, authenticated: false, proof: 'nobody', ...shownOf(input) },
     })
     return { verdict: { kind: 'open', approvals: 0, missing: 1 }, counts: false, why }
   }
@@ -203,16 +259,23 @@ async function vote(
 
   const token = await useToken(tx, gate, input.token)
   const before = await votesOf(db, [gate.id])
+  const rules = fromJson<GateRules>(gate.rules)
+  const isBreaking = input.breakGlass === true
   const judged = judgeVote({
     state: gate.state as GateState,
-    rules: fromJson<GateRules>(gate.rules),
+    rules,
     ...token,
     claimedBy,
     trustSignals: input.trustSignals,
-    votes: before.filter((one) => one.counts === 1).map((one) => ({ by: one.by, answer: one.answer as Answer })),
+    votes: before.filter((one) => one.counts === 1).map(toCounted),
     answer,
     now,
+    matches: matchesPattern,
+    ...(input.fields === undefined ? {} : { fields: input.fields }),
+    ...(isBreaking ? { breakGlass: { operators: input.operators ?? [], reason: input.comment } } : {}),
   })
+  const proof: Proof = token.proof ?? (judged.counts ? 'trusted_signal' : 'nobody')
+  const fields = judged.counts ? judged.values : input.fields
   const row: Schema['votes'] = {
     gate: gate.id,
     seq: before.length + 1,
@@ -222,15 +285,20 @@ async function vote(
     by: judged.counts ? judged.by : (token.authenticated ?? claimedBy),
     answer,
     comment: input.comment ?? null,
-    channel,
+    // Whoever holds a token may write any channel beside it.
+    channel: token.channel ?? channel,
     at: now,
     counts: judged.counts ? 1 : 0,
     why: judged.counts ? null : judged.why,
+    proof,
+    fields: fields === undefined || Object.keys(fields).length === 0 ? null : JSON.stringify(fields),
+    break_glass: isBreaking ? 1 : 0,
   }
   await db.insertInto('votes').values(row).execute()
+  const subject = fromJson<Subject>(gate.subject)
   await recordAudit(tx, {
     by: row.by,
-    channel,
+    channel: row.channel,
     action: 'gate.vote',
     on: gate.id,
     detail: {
@@ -240,17 +308,52 @@ async function vote(
       why: row.why,
       // `false` and yet counted: the operator's file trusts whoever can signal Temporal.
       authenticated: token.authenticated !== undefined,
+      authenticatedAs: token.authenticated ?? null,
+      proof,
       claimedBy,
-      subject: fromJson<Subject>(gate.subject),
+      subject,
+      ...(rules.form === undefined ? {} : { form: rules.form }),
+      ...(row.fields === null ? {} : { fields }),
+      ...(isBreaking ? { breakGlass: true } : {}),
     },
   })
 
   const verdict = verdictNow(gate, [...before, row], await objectionsTo(db, [gate.id]), now)
   if (judged.counts && (verdict.kind === 'approved' || verdict.kind === 'rejected')) {
     await db.updateTable('gates').set({ state: verdict.kind, decided_at: now }).where('id', '=', gate.id).execute()
-    await recordAudit(tx, { by: row.by, channel, action: `gate.${verdict.kind}`, on: gate.id })
+    await recordAudit(tx, {
+      ...{ by: row.by, channel: row.channel, action: `gate.${verdict.kind}`, on: gate.id },
+      detail: { subject, ...(isBreaking ? { breakGlass: true } : {}) },
+    })
+    if (isBreaking) await markBroken(tx, gate, row)
   }
   return judged.counts ? { verdict, counts: true } : { verdict, counts: false, why: judged.why }
+}
+
+/** Of a vote for a gate that is not there. */
+function shownOf({ comment, fields, breakGlass }: Parameters<Gates['vote']>[0]) {
+  return { comment, fields, breakGlass }
+}
+
+/** Run and gate say it for ever. */
+async function markBroken({ db, now }: Writing, gate: Gate, { by, channel, comment }: Schema['votes']): Promise<void> {
+  const broken: BrokenGlass = { by, reason: comment ?? '', channel, at: now }
+  await db
+    .updateTable('gates')
+    .set({ broken: JSON.stringify(broken) })
+    .where('id', '=', gate.id)
+    .execute()
+  const mark: RunRow['broken'] = { gate: gate.name, by, reason: broken.reason }
+  await db
+    .updateTable('runs')
+    .set({ broken: JSON.stringify(mark) })
+    .where('id', '=', gate.run)
+    .where('broken', 'is', null)
+    .execute()
+}
+
+function toCounted({ by, answer, break_glass }: Schema['votes']): CountedVote {
+  return { by, answer: answer as Answer, ...(break_glass === 1 ? { breakGlass: true } : {}) }
 }
 
 function verdictNow(
@@ -260,7 +363,7 @@ function verdictNow(
   now: number,
 ): Verdict {
   if (gate.state === 'expired') return { kind: 'expired' }
-  const counted = votes.filter((one) => one.counts === 1).map((one) => ({ by: one.by, answer: one.answer as Answer }))
+  const counted = votes.filter((one) => one.counts === 1).map(toCounted)
   return verdictOf(fromJson<GateRules>(gate.rules), counted, now, objections)
 }
 
@@ -269,7 +372,7 @@ async function useToken(
   tx: Writing,
   gate: Gate,
   plain: string | undefined,
-): Promise<Pick<VoteFacts, 'authenticated' | 'tokenProblem'>> {
+): Promise<Pick<VoteFacts, 'authenticated' | 'tokenProblem'> & { readonly proof?: Proof; readonly channel?: string }> {
   if (plain === undefined) return { tokenProblem: 'missing' }
   const hash = sha256(plain)
   const token = await tx.db.selectFrom('vote_tokens').selectAll().where('hash', '=', hash).executeTakeFirst()
@@ -278,7 +381,7 @@ async function useToken(
   await tx.db.updateTable('vote_tokens').set({ used_at: tx.now }).where('hash', '=', hash).execute()
   if (token.gate !== gate.id) return { tokenProblem: 'other_subject' }
   if (token.expires_at <= tx.now) return { tokenProblem: 'expired' }
-  return { authenticated: token.person }
+  return { authenticated: token.person, proof: (token.proof as Proof | null) ?? 'token', channel: token.channel }
 }
 
 function sha256(text: string): string {
@@ -338,6 +441,8 @@ function fromGate(gate: Gate, votes: readonly Schema['votes'][], objections: rea
     ...(gate.decided_at === null ? {} : { decidedAt: gate.decided_at }),
     votes: votes.map(toVoteRow),
     objections: objections.map(({ by, why, via }) => ({ by, why, via })),
+    ...(gate.broken === null ? {} : { broken: fromJson<BrokenGlass>(gate.broken) }),
+    ...(gate.review === null ? {} : { review: fromJson<Review>(gate.review) }),
   }
 }
 
@@ -350,5 +455,8 @@ function toVoteRow(row: Schema['votes']): VoteRow {
     counts: row.counts === 1,
     ...(row.comment === null ? {} : { comment: row.comment }),
     ...(row.why === null ? {} : { why: row.why }),
+    ...(row.proof === null ? {} : { proof: row.proof as Proof }),
+    ...(row.fields === null ? {} : { fields: fromJson<FieldValues>(row.fields) }),
+    ...(row.break_glass === 1 ? { breakGlass: true as const } : {}),
   }
 }

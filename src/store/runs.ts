@@ -326,6 +326,7 @@ export async function insertRun(tx: Writing, trigger: Trigger, admission = NOT_A
     secrets: admission.secrets,
     held,
     approval: null,
+    broken: null,
   }
   await tx.db.insertInto('runs').values(row).execute()
   const reason = `${trigger.kind} ${trigger.change.ref}`
@@ -349,6 +350,7 @@ export function toRunRow(row: Schema['runs']): RunRow {
     secrets: row.secrets,
     ...(row.held === null ? {} : { held: row.held }),
     ...(row.approval === null ? {} : { approval: fromJson<Approval>(row.approval) }),
+    ...(row.broken === null ? {} : { broken: fromJson<NonNullable<RunRow['broken']>>(row.broken) }),
     ...(row.reason === null ? {} : { reason: row.reason }),
     ...(row.stage === null ? {} : { stage: row.stage }),
     ...(row.waiting === null ? {} : { waiting: fromJson<Waiting>(row.waiting) }),

@@ -1,4 +1,4 @@
-import { type Kysely, type Migration, sql } from 'kysely'
+import { type Kysely, type Migration, PostgresAdapter, sql } from 'kysely'
 
 /** Times are milliseconds since 1970; JSON is text, flags are 0 or 1: both dialects then behave alike. */
 export interface Schema {
@@ -68,6 +68,8 @@ export interface Schema {
     held: string | null
     /** Who let its commit run. */
     approval: string | null
+    /** The gate that was passed by break-glass, by whom and why. Stays for ever. */
+    broken: string | null
   }
   events: {
     position: number
@@ -250,6 +252,10 @@ export interface Schema {
     state: string
     opened_at: number
     decided_at: number | null
+    /** Who passed it by break-glass, and why; null: nobody. Never changed. */
+    broken: string | null
+    /** Who has looked at that afterwards, and what they say of it. */
+    review: string | null
   }
   votes: {
     gate: string
@@ -264,6 +270,11 @@ export interface Schema {
     at: number
     counts: number
     why: string | null
+    /** What proved who it was; null: recorded before this was kept. */
+    proof: string | null
+    /** What was filled in, by name of the field. */
+    fields: string | null
+    break_glass: number
   }
   vote_tokens: {
     hash: string
@@ -273,6 +284,8 @@ export interface Schema {
     created_at: number
     expires_at: number
     used_at: number | null
+    /** What proved the person it was made for; null: made before this was kept. */
+    proof: string | null
   }
   units: {
     pool: string
@@ -353,6 +366,27 @@ async function index(db: Kysely<unknown>, name: string, columns: string[]): Prom
     .on(name)
     .columns(columns)
     .execute()
+}
+
+/** What stands in the audit stays as it is: the database itself refuses whoever would change it, us included. */
+async function appendOnly(db: Kysely<unknown>): Promise<void> {
+  const why = 'the audit is append-only'
+  if (db.getExecutor().adapter instanceof PostgresAdapter) {
+    await sql`create function audit_is_append_only() returns trigger language plpgsql as ${sql.lit(
+      `begin raise exception '${why}'; end`,
+    )}`.execute(db)
+    await sql`create trigger audit_append_only before update or delete or truncate on audit
+      for each statement execute function audit_is_append_only()`.execute(db)
+    return
+  }
+  for (const change of ['update', 'delete']) {
+    await sql`create trigger ${sql.ref(`audit_no_${change}`)} before ${sql.raw(change)} on audit
+      begin select raise(abort, ${sql.lit(why)}); end`.execute(db)
+  }
+  // `insert or replace` deletes without telling the trigger above.
+  await sql`create trigger audit_no_replace before insert on audit
+    when exists (select 1 from audit where id = new.id)
+    begin select raise(abort, ${sql.lit(why)}); end`.execute(db)
 }
 
 /** Applied once each, in the order of their names, and never changed after a release. */
@@ -785,6 +819,21 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
       await db.schema.alterTable('deliveries').addColumn('notice', 'bigint').execute()
       await index(db, 'deliveries', ['received_at'])
       await index(db, 'meanings', ['run_number'])
+    },
+  },
+  '010_gate_answers': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      const add = (table: string, column: string) => db.schema.alterTable(table).addColumn(column, 'text').execute()
+      for (const column of ['broken', 'review']) await add('gates', column)
+      for (const column of ['proof', 'fields']) await add('votes', column)
+      await add('vote_tokens', 'proof')
+      await add('runs', 'broken')
+      await db.schema
+        .alterTable('votes')
+        .addColumn('break_glass', 'bigint', (c) => c.notNull().defaultTo(0))
+        .execute()
+      await sql`create index gates_to_review on gates (id) where broken is not null and review is null`.execute(db)
+      await appendOnly(db)
     },
   },
   '011_manual_sessions': {

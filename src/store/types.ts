@@ -1,7 +1,8 @@
 import type { Admitted, SecretScope } from '../core/admission.ts'
-import type { Answer, GateRules, GateState, Objection, Subject, Verdict } from '../core/approval.ts'
+import type { Answer, GateRules, GateState, Objection, Proof, Subject, Verdict } from '../core/approval.ts'
 import type { Change, Trigger } from '../core/change.ts'
 import type { RunEvent, Waiting } from '../core/events.ts'
+import type { FieldValues } from '../core/form.ts'
 import type { JobKey, LogKey } from '../core/ids.ts'
 import type { Notice } from '../core/notice.ts'
 import type { Outcome } from '../core/outcome.ts'
@@ -266,6 +267,8 @@ export interface RunRow {
   readonly held?: string
   /** Who did. */
   readonly approval?: Approval
+  /** A gate of it was passed by break-glass: stays for ever. */
+  readonly broken?: { readonly gate: string; readonly by: string; readonly reason: string }
   readonly createdAt: number
   readonly startedAt?: number
   readonly finishedAt?: number
@@ -410,6 +413,24 @@ export interface GateRow {
   readonly decidedAt?: number
   readonly votes: readonly VoteRow[]
   readonly objections: readonly ObjectionRow[]
+  /** It was passed by break-glass: stays for ever. */
+  readonly broken?: BrokenGlass
+  /** What somebody else said of that afterwards. Absent: nobody has yet. */
+  readonly review?: Review
+}
+
+export interface BrokenGlass {
+  readonly by: string
+  readonly reason: string
+  readonly channel: string
+  readonly at: number
+}
+
+export interface Review {
+  readonly by: string
+  readonly comment: string
+  readonly channel: string
+  readonly at: number
 }
 
 export interface ObjectionRow extends Objection {
@@ -426,6 +447,11 @@ export interface VoteRow {
   readonly counts: boolean
   /** Why it does not count. */
   readonly why?: string
+  /** What proved who it was. */
+  readonly proof?: Proof
+  /** What was filled in: of a vote that counts as it holds, of another as it came. */
+  readonly fields?: FieldValues
+  readonly breakGlass?: true
 }
 
 export interface Gates {
@@ -437,8 +463,18 @@ export interface Gates {
   get(run: string, name: string): Promise<GateRow | undefined>
   ofRun(run: string): Promise<readonly GateRow[]>
   waiting(): Promise<readonly GateRow[]>
-  /** Single use, bound to gate, subject and person; stored hashed. The plain token is returned once. */
-  mintToken(run: string, gate: string, person: string, channel: string, validMs: number): Promise<string>
+  /**
+   * Single use, bound to gate, subject and person; stored hashed. The plain token is returned once. `proof`: how the
+   * person was known when it was made; `token` unless said, for who takes it away to send it by hand.
+   */
+  mintToken(
+    run: string,
+    gate: string,
+    person: string,
+    channel: string,
+    validMs: number,
+    proof?: 'session' | 'forge' | 'token',
+  ): Promise<string>
   /**
    * Judges one vote by the pure function in core and records it, counted or not, in the votes and in the audit, and
    * the gate's decision if it brings one. Idempotent by `key`. Without a valid token the vote is recorded and does not
@@ -454,8 +490,19 @@ export interface Gates {
     readonly comment?: string
     readonly channel: string
     readonly trustSignals: boolean
+    /** As they came: anything. */
+    readonly fields?: FieldValues
+    /** The gate is to be passed by it, whoever else should approve. */
+    readonly breakGlass?: boolean
+    /** Who may do that now. */
+    readonly operators?: readonly string[]
   }): Promise<{ readonly verdict: Verdict; readonly counts: boolean; readonly why?: string }>
+  /** Changes nothing before the gate's time is over by this clock, whatever another clock says. */
   expire(run: string, gate: string): Promise<void>
+  /** Passed by break-glass, and not reviewed by anybody, oldest first. */
+  toReview(): Promise<readonly GateRow[]>
+  /** By the gate's id. The first review stands. Nobody reviews what they have done themselves. */
+  review(gate: string, review: Omit<Review, 'at'>): Promise<'reviewed' | 'known' | 'not_broken' | 'own'>
   /** By the gate's id. While it stands, an open gate is not approved. One a person; a gate that is decided takes none. */
   object(gate: string, objection: ObjectionRow): Promise<void>
   /** Takes back what this person has objected. If that was all that was missing, the gate is approved by it. */
@@ -902,6 +949,17 @@ export interface Nodes {
   list(): Promise<readonly NodeRow[]>
 }
 
+export interface AuditRow {
+  readonly id: number
+  readonly at: number
+  readonly by: string
+  readonly channel: string
+  readonly action: string
+  readonly on: string
+  readonly detail?: unknown
+}
+
+/** Append-only: the database refuses to change or remove an entry. */
 export interface Audit {
   record(entry: {
     readonly by: string
@@ -910,15 +968,19 @@ export interface Audit {
     readonly on: string
     readonly detail?: unknown
   }): Promise<void>
-  list(query: { readonly after?: number; readonly limit: number }): Promise<
-    readonly {
-      readonly id: number
-      readonly at: number
-      readonly by: string
-      readonly channel: string
-      readonly action: string
-      readonly on: string
-      readonly detail?: unknown
-    }[]
-  >
+  /** In the order in which they were recorded. */
+  list(query: {
+    readonly limit: number
+    /** Only entries with a greater id. */
+    readonly after?: number
+    /** Only entries up to this id. */
+    readonly upTo?: number
+    /** From this time on, and before that one. */
+    readonly from?: number
+    readonly until?: number
+    /** Only what concerns this run. */
+    readonly run?: string
+  }): Promise<readonly AuditRow[]>
+  /** Id of the newest entry; 0: there is none. */
+  last(): Promise<number>
 }

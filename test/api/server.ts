@@ -173,7 +173,7 @@ export async function startServer(): Promise<Running> {
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       })
       const text = await response.text()
-      const isJson = response.headers.get('content-type')?.includes('json')
+      const isJson = /[/+]json\b/.test(response.headers.get('content-type') ?? '')
       return { status: response.status, headers: response.headers, body: (isJson ? JSON.parse(text) : text) as never }
     },
     async run(people = {}, admission = OURS) {

@@ -414,7 +414,28 @@ describe('the command line', () => {
       .trim()
       .split('\n')
       .map((line) => JSON.parse(line))
-    expect(entries).toEqual([expect.objectContaining({ by: 'ada', action: 'x' })])
+    expect(entries).toEqual([
+      expect.objectContaining({ by: 'ada', action: 'x' }),
+      { end: { entries: 1, last: entries[0].id } },
+    ])
+  })
+
+  test('an export of the audit that is cut off says so, by its exit code, too', async () => {
+    const entry = `${JSON.stringify({ id: 7, at: 0, by: 'ada', channel: 'api', action: 'x', on: 'y' })}\n`
+    const halfway: RequestListener = (_, response) => {
+      response.write(`${entry}{"id":8,"at":`, () => setTimeout(() => response.destroy(), 50))
+    }
+    const tooSoon: RequestListener = (_, response) => response.end(entry)
+
+    for (const listener of [halfway, tooSoon]) {
+      const { out, err, code } = await serving(listener, (url) =>
+        cli('ops', ['audit', 'export'], { env: { PENSTOCK_URL: url } }),
+      )
+
+      expect(out).toBe(entry)
+      expect(code).toBe(2)
+      expect(err).toContain('cut off after entry 7: go on with --after 7')
+    }
   })
 
   test('shows who holds what', async () => {

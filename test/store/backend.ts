@@ -1,10 +1,13 @@
 import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Kysely, sql } from 'kysely'
 import { afterAll, afterEach, beforeEach, describe } from 'vitest'
 import type { Admitted } from '../../src/core/admission.ts'
 import type { Trigger } from '../../src/core/change.ts'
 import { openStore } from '../../src/store/open-store.ts'
+import { postgresDialect } from '../../src/store/postgres.ts'
+import { sqliteDialect } from '../../src/store/sqlite.ts'
 import type { NewDelivery, RunRow, Store } from '../../src/store/types.ts'
 import { startPostgres } from '../helpers/postgres.ts'
 
@@ -83,4 +86,17 @@ export async function newRun(store: Store, trigger: Trigger = push('a'), admissi
   const recorded = await store.deliveries.record(delivery(), trigger, admission)
   if (recorded.kind !== 'run') throw new Error(`expected a run, got ${JSON.stringify(recorded)}`)
   return recorded.run
+}
+
+/** What somebody does who reaches the database beside us. */
+export async function execute(url: string, statement: string): Promise<void> {
+  const dialect = url.startsWith('sqlite:')
+    ? sqliteDialect(url.slice('sqlite:'.length))
+    : postgresDialect(url, () => {})
+  const db = new Kysely<unknown>({ dialect })
+  try {
+    await sql.raw(statement).execute(db)
+  } finally {
+    await db.destroy()
+  }
 }

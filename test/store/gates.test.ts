@@ -52,7 +52,14 @@ await onEveryDatabase((lab) => {
     expect(second).toEqual({ verdict: { kind: 'approved' }, counts: true })
     expect(await store.gates.get(RUN, GATE)).toMatchObject({ state: 'approved', votes: [{ by: 'ada' }, { by: 'bob' }] })
     const actions = (await store.audit.list({ limit: 9 })).map((row) => `${row.by} ${row.action}`)
-    expect(actions).toEqual(['ada gate.vote', 'bob gate.vote', 'bob gate.approved'])
+    expect(actions).toEqual([
+      'penstock gate.opened',
+      'ada gate.token',
+      'ada gate.vote',
+      'bob gate.token',
+      'bob gate.vote',
+      'bob gate.approved',
+    ])
   })
 
   test('one rejection rejects', async () => {
@@ -157,7 +164,9 @@ await onEveryDatabase((lab) => {
     })
 
     expect(answer.counts).toBe(true)
-    expect((await store.audit.list({ limit: 9 }))[0]?.detail).toMatchObject({ counts: true, authenticated: false })
+    expect((await store.audit.list({ limit: 9 }))[1]?.detail).toMatchObject({
+      ...{ counts: true, authenticated: false, proof: 'trusted_signal', claimedBy: 'ada', subject: SUBJECT },
+    })
   })
 
   test('a new subject voids the gate, its votes and its tokens', async () => {
@@ -220,6 +229,22 @@ await onEveryDatabase((lab) => {
     expect(sameCall.state).toBe('expired')
     expect(retried).toMatchObject({ state: 'open', votes: [] })
     expect((await store.gates.ofRun(RUN)).map((gate) => gate.state)).toEqual(['expired', 'open'])
+  })
+
+  test('no clock but the database’s own closes a gate, and none before its time', async () => {
+    const { store, clock } = lab()
+    await newRun(store)
+    await open(store, SUBJECT, { ...RULES, expiresAt: clock.now + 1000 })
+
+    clock.now += 999
+    await store.gates.expire(RUN, GATE)
+    const before = await store.gates.get(RUN, GATE)
+    clock.now += 1
+    await store.gates.expire(RUN, GATE)
+
+    expect(before?.state).toBe('open')
+    expect((await store.gates.get(RUN, GATE))?.state).toBe('expired')
+    expect((await store.audit.list({ limit: 9 })).map(({ action }) => action)).toEqual(['gate.opened', 'gate.expired'])
   })
 
   test('a vote on a gate that is not there says so', async () => {

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { openStore } from '../../src/store/open-store.ts'
 import type { Store } from '../../src/store/types.ts'
-import { newRun, onEveryDatabase } from './backend.ts'
+import { execute, newRun, onEveryDatabase } from './backend.ts'
 
 const DEPLOYMENT = {
   repo: 'acme/web',
@@ -182,6 +182,24 @@ await onEveryDatabase((lab) => {
       { id: 2, at: clock.now, by: 'bob', channel: 'cli', action: 'b', on: 'y' },
     ])
     expect((await store.audit.list({ limit: 1 }))[0]?.detail).toEqual({ n: 1 })
+  })
+
+  test.each([
+    'update audit set "by" = \'eve\'',
+    'delete from audit',
+    'delete from audit where id = 1',
+    'truncate audit',
+    "insert or replace into audit (id, at, \"by\", channel, action, \"on\") values (1, 0, 'eve', 'x', 'x', 'x')",
+  ])('the database itself refuses to change what stands in the audit: %s', async (statement) => {
+    const { store, url } = lab()
+    await store.audit.record({ by: 'ada', channel: 'cli', action: 'a', on: 'x' })
+
+    await expect(execute(url, statement)).rejects.toThrow(
+      // What is no statement of this database changes nothing either.
+      /append-only|syntax error/,
+    )
+
+    expect(await store.audit.list({ limit: 9 })).toMatchObject([{ id: 1, by: 'ada' }])
   })
 })
 

@@ -1,5 +1,6 @@
 import { Command } from 'commander'
-import { type Context, command, printJson } from '../context.ts'
+import { ConnectionLost } from '../client.ts'
+import { type Context, command, EXIT_ERROR, printJson, runNumber } from '../context.ts'
 import { duration, table } from '../text.ts'
 import { sentenceOf } from './run.ts'
 
@@ -126,25 +127,57 @@ export function eventsCommand(context: Context): Command {
     })
 }
 
-const PAGE = 1000
+interface ExportOptions {
+  readonly after: string
+  readonly run?: number
+  readonly from?: string
+  readonly until?: string
+}
 
 export function auditCommand(context: Context): Command {
   return new Command('audit').description('who did what').addCommand(
-    command('export', 'the whole audit, one JSON object a line')
+    command('export', 'the audit, one JSON object a line; the last line says that it is whole')
       .option('--after <id>', 'only later entries', '0')
-      .action(async (options: { after: string }) => {
-        let after = options.after
-        for (;;) {
-          const { entries } = await context
-            .api()
-            .get<{ entries: { id: number }[] }>(`/audit?after=${encodeURIComponent(after)}&limit=${PAGE}`)
-          for (const entry of entries) context.terminal.out(`${JSON.stringify(entry)}\n`)
-          const last = entries.at(-1)
-          if (last === undefined || entries.length < PAGE) return
-          after = String(last.id)
+      .option('--run <number>', 'only what concerns this run', runNumber)
+      .option('--from <time>', 'only from this time on, for example 2026-01-31T12:00:00Z')
+      .option('--until <time>', 'only before this time')
+      .action(async ({ after, run, from, until }: ExportOptions) => {
+        const query = new URLSearchParams({ after })
+        for (const [name, value] of Object.entries({ run, from, until })) {
+          if (value !== undefined) query.set(name, String(value))
         }
+        let last = Number(after)
+        let isWhole = false
+        try {
+          for await (const line of lines(context.api().stream(`/audit/export?${query}`))) {
+            // What broke off within a line is no entry.
+            const entry = JSON.parse(line) as { id?: number; end?: { entries: number; last: number } }
+            isWhole = entry.end !== undefined
+            last = entry.id ?? last
+            context.raw(Buffer.from(`${line}\n`))
+          }
+        } catch (err) {
+          if (!(err instanceof ConnectionLost)) throw err
+        }
+        if (isWhole) return
+        context.terminal.err(`the export was cut off after entry ${last}: go on with --after ${last}\n`)
+        context.terminal.exit(EXIT_ERROR)
       }),
   )
+}
+
+/** Whole lines only. */
+async function* lines(chunks: AsyncIterable<Uint8Array>): AsyncIterable<string> {
+  const decoder = new TextDecoder()
+  let rest = ''
+  for await (const chunk of chunks) {
+    const [first = '', ...more] = decoder.decode(chunk, { stream: true }).split('\n')
+    rest += first
+    for (const next of more) {
+      yield rest
+      rest = next
+    }
+  }
 }
 
 interface TokenRow {

@@ -1,0 +1,88 @@
+#!/usr/bin/env node
+// Who approved what, from an export of the audit alone: penstock audit export > audit.jsonl; node verify-audit.mjs audit.jsonl
+// Needs Node.js and nothing of Penstock. Prints one JSON object a gate; exit code 1: something in it does not hold.
+import { readFileSync } from 'node:fs'
+
+const lines = readFileSync(process.argv[2] ?? 0, 'utf8')
+  .split('\n')
+  .filter((line) => line !== '')
+const wrong = []
+const entries = []
+let end
+for (const line of lines) {
+  const entry = JSON.parse(line)
+  if (entry.end === undefined) entries.push(entry)
+  else end = entry.end
+}
+if (end === undefined) wrong.push('the export was cut off: its last line is missing')
+else if (end.entries !== entries.length) wrong.push(`${end.entries} entries were exported, ${entries.length} are here`)
+entries.forEach((entry, index) => {
+  if (index > 0 && entry.id <= entries[index - 1].id) wrong.push(`entry ${entry.id} is out of order`)
+})
+
+const gates = new Map()
+for (const { action, on, at, by, channel, detail } of entries) {
+  const gate = gates.get(on)
+  switch (action) {
+    case 'gate.opened':
+      gates.set(on, { gate: on, ...detail, state: 'open', openedAt: at, votes: [] })
+      break
+    case 'gate.vote':
+      if (detail.counts && gate) gate.votes.push({ by, channel, at, ...detail })
+      else if (detail.counts) wrong.push(`${on}: a vote counted at a gate that was never opened`)
+      break
+    case 'gate.approved':
+    case 'gate.rejected':
+    case 'gate.expired':
+    case 'gate.voided':
+      if (!gate) wrong.push(`${on}: ${action} without an opening`)
+      else {
+        if (action === 'gate.approved') wrong.push(...whyNotApproved(gate, at).map((why) => `${on}: ${why}`))
+        if (action === 'gate.expired' && at < gate.rules.expiresAt) wrong.push(`${on}: expired before its time`)
+        gate.state = action.slice('gate.'.length)
+        gate.decidedAt = at
+      }
+      break
+    case 'gate.reviewed':
+      if (gate) gate.reviewedBy = by
+  }
+}
+
+for (const { gate, subject, state, openedAt, decidedAt, votes, reviewedBy } of gates.values()) {
+  const { commit, specDigest, deliverables, environment } = subject
+  const shown = votes.map(({ by, answer, at, channel, proof, comment, fields, breakGlass }) => ({
+    ...{ by, answer, at: new Date(at).toISOString(), channel, proof },
+    ...{ comment: comment ?? undefined, fields, breakGlass },
+  }))
+  const times = { openedAt: iso(openedAt), decidedAt: iso(decidedAt) }
+  const line = { gate, environment, commit, specDigest, deliverables, state, ...times, votes: shown, reviewedBy }
+  process.stdout.write(`${JSON.stringify(line)}\n`)
+}
+for (const one of wrong) process.stderr.write(`${one}\n`)
+process.exitCode = wrong.length > 0 ? 1 : 0
+
+/** The rules are those that the gate was opened with, and so is the subject that every vote must be about. */
+function whyNotApproved({ rules, subject, votes }, at) {
+  const why = []
+  for (const vote of votes) {
+    if (canonical(vote.subject) !== canonical(subject)) why.push(`${vote.by} voted on something else`)
+    if (vote.at > at) why.push(`${vote.by} voted after the decision`)
+    if (rules.expiresAt !== undefined && vote.at >= rules.expiresAt) why.push(`${vote.by} voted too late`)
+    if (vote.answer === 'reject') why.push(`${vote.by} rejected it`)
+    if (vote.breakGlass) continue
+    if (rules.excluded.includes(vote.by)) why.push(`${vote.by} wrote or pushed it`)
+    if (!rules.approvers.includes(vote.by)) why.push(`${vote.by} is no approver`)
+  }
+  const approvals = new Set(votes.filter(({ answer }) => answer === 'approve').map(({ by }) => by))
+  const isBroken = votes.some(({ breakGlass }) => breakGlass)
+  if (approvals.size < rules.quorum && !isBroken) why.push(`${approvals.size} of ${rules.quorum} approvals`)
+  return why
+}
+
+function canonical({ run, gate, environment, commit, specDigest, deliverables }) {
+  return JSON.stringify([run, gate, environment, commit, specDigest, [...deliverables].sort()])
+}
+
+function iso(ms) {
+  return ms === undefined ? undefined : new Date(ms).toISOString()
+}
