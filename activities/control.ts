@@ -6,6 +6,7 @@ import { createGateActivities } from './control/gates.ts'
 import { createJobs } from './control/jobs.ts'
 import { createLeasing } from './control/leases.ts'
 import { createPromotion } from './control/promotion.ts'
+import { createSessionActivities } from './control/sessions.ts'
 import { createTries } from './control/tries.ts'
 
 /** The activities of the control queue: they decide by core, and act through store, cluster, git. */
@@ -37,6 +38,7 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     ...createJobs(context, { acquireSlot }),
     removeJob: ({ key }) => cluster.removeJob(key),
     removeNetwork: ({ run }) => cluster.removeNetwork(run),
+    ...createSessionActivities(context),
     ...createDeployments(context),
     ...createGateActivities(context),
     promote,

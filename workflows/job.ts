@@ -27,6 +27,7 @@ import type {
   SegmentInput,
   SegmentResult,
 } from '../src/core/run-contract.ts'
+import { quoted } from './markdown.ts'
 import { granted } from './messages.ts'
 
 const quick = proxyLocalActivities<ControlActivities>({ startToCloseTimeout: '30 s' })
@@ -39,6 +40,8 @@ const starting = proxyLocalActivities<ControlActivities>({
 
 /** Asked again by itself, in case the wake-up was lost. */
 const POOL_RETRY = '1 min'
+/** This clock may be ahead of the database's, whose word it is that a session has expired. */
+const EXPIRY_STEP_MS = 1_000
 /** A worker that is there takes the work at once. If none does in this time, Swarm is asked whether the node still lives. */
 const LOOK_FOR_NODE = '10 s'
 /** No worker there after so many looks, though the node lives: the job is errored, naming the node. */
@@ -94,6 +97,7 @@ async function attempt(input: JobInput, wakeUps: () => number): Promise<JobResul
   const { key, job } = input
   const pools = await leasePools(input, wakeUps)
   if (pools.kind === 'ended') return pools.result
+  if (job.manual) return people(input, wakeUps)
 
   let placement: JobPlacement = { kind: 'pending' }
   let firstStep = 0
@@ -130,6 +134,18 @@ async function attempt(input: JobInput, wakeUps: () => number): Promise<JobResul
     firstStep += content.steps.length
   }
   return { outcome: 'succeeded', lost: false }
+}
+
+/** Waits for what people find: it holds nothing meanwhile but the units that were leased for them. */
+async function people(input: JobInput, wakeUps: () => number): Promise<JobResult> {
+  for (;;) {
+    const seen = wakeUps()
+    const session = await quick.openSession(input)
+    if (session.kind === 'ended') return { ...toEnd(session), lost: false }
+    setCurrentDetails(`waits for testers: ${quoted(session.sentence)}`)
+    const left = Math.max(session.expiresAt - Date.now(), EXPIRY_STEP_MS)
+    await condition(() => wakeUps() !== seen, left, { summary: `the session of ${input.job.name} expires` })
+  }
 }
 
 async function leasePools(

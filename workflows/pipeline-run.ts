@@ -42,6 +42,7 @@ import type {
 } from '../src/core/run-contract.ts'
 import { readVote } from '../src/core/vote.ts'
 import { job as jobWorkflow } from './job.ts'
+import { quoted } from './markdown.ts'
 import { approve, granted, progress as progressQuery, reject } from './messages.ts'
 
 /**
@@ -238,7 +239,10 @@ function createRun(input: RunInput, begun: Begun) {
         )
       }
       if (running.size === 0) break
-      await Promise.race(running.values())
+      const isPeopleOnly = jobs.every((job) => job.manual !== undefined || !running.has(job.name))
+      // People may take days: nothing of the jobs before them stays meanwhile.
+      if (isPeopleOnly) await Promise.all([Promise.race(running.values()), cleanUp()])
+      else await Promise.race(running.values())
     }
     const outcome = worstOutcome(Object.values(ended))
     return { outcome, ...(reasons.length > 0 && outcome !== 'succeeded' ? { reason: reasons.join('; ') } : {}) }
@@ -297,7 +301,8 @@ function createRun(input: RunInput, begun: Begun) {
         await control.endJob({ key, outcome, reason })
       }
     } finally {
-      cleanups.push(CancellationScope.nonCancellable(() => cleanJob(key, result?.node)))
+      // What people do has nothing in Docker.
+      if (!job.manual) cleanups.push(CancellationScope.nonCancellable(() => cleanJob(key, result?.node)))
     }
     if (CancellationScope.current().consideredCancelled) throw new CancelledFailure('canceled')
     return result
@@ -517,12 +522,6 @@ function createRun(input: RunInput, begun: Begun) {
   }
 
   return { stages, cleanUp, show }
-}
-
-/** A reason may quote what people wrote: no picture begins in it, and no link that leads elsewhere than it says. */
-function quoted(text: string): string {
-  if (text.includes('\n')) return ['```', text.replaceAll('```', "'''"), '```'].join('\n')
-  return text.replace(/[\\`*_[\]<>!|#~&]/g, '\\$&')
 }
 
 /** A job that did not succeed fails in Temporal, too, and carries its result as the failure's details. */

@@ -74,14 +74,6 @@ export function createJobs(
     }
   }
 
-  function knownEnd(key: JobKey, attempts: RunDetail['attempts']): Extract<JobStart, { kind: 'ended' }> | undefined {
-    const row = attempts.find(
-      (one) => one.stage === key.stage && one.job === key.job && one.attempt === key.attempt && one.step === undefined,
-    )
-    if (!row?.outcome) return undefined
-    return { kind: 'ended', outcome: row.outcome, ...(row.reason === undefined ? {} : { reason: row.reason }) }
-  }
-
   /** By what the database knows of the run; what the workflow says of its repository or scope does not count. */
   function secretValues({ repo, secrets }: RunDetail, job: Job) {
     const known = repositoryOf(repo)?.secrets ?? {}
@@ -146,6 +138,17 @@ export function createJobs(
   }
 
   return { startJob, startSegment, placement, awaitPlacement, endJob, chooseBuildNode }
+}
+
+export function knownEnd(
+  key: JobKey,
+  attempts: RunDetail['attempts'],
+): Extract<JobStart, { kind: 'ended' }> | undefined {
+  const row = attempts.find(
+    (one) => one.stage === key.stage && one.job === key.job && one.attempt === key.attempt && one.step === undefined,
+  )
+  if (!row?.outcome) return undefined
+  return { kind: 'ended', outcome: row.outcome, ...(row.reason === undefined ? {} : { reason: row.reason }) }
 }
 
 function toJobPlacement(now: Placement): JobPlacement {

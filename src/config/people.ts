@@ -8,6 +8,11 @@ export function approversOf(config: Config, repo: string, environment: string): 
   return resolveApprovers(config.people, gate?.approvers ?? [])
 }
 
+/** The people who may answer in a manual test session now, as its spec names them; sorted. */
+export function testersOf(config: Config, by: readonly string[]): readonly string[] {
+  return resolveApprovers(config.people, by)
+}
+
 export function resolveApprovers(people: Config['people'], approvers: readonly string[]): readonly string[] {
   const names = new Set<string>()
   for (const entry of approvers) {

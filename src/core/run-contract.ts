@@ -158,6 +158,10 @@ export interface GateAnswer {
   readonly broken?: string
 }
 
+export type SessionAnswer =
+  | { readonly kind: 'open'; readonly sentence: string; readonly expiresAt: number }
+  | ({ readonly kind: 'ended' } & JobEnd)
+
 /** Activities on the control queue. All are repeatable: each write is keyed by run and purpose. */
 export interface ControlActivities {
   beginTry(input: RunInput): Promise<Begun>
@@ -197,6 +201,9 @@ export interface ControlActivities {
   /** Records the end of an attempt; the first record stands, and is the answer. */
   endJob(input: { readonly key: JobKey } & JobEnd): Promise<JobEnd | undefined>
   removeJob(input: { readonly key: JobKey }): Promise<void>
+
+  /** Opens the session of a job that people do, or looks at how it stands; records its results when it has ended. */
+  openSession(input: JobInput): Promise<SessionAnswer>
 
   /** The network of the run's jobs, once they are gone; made again when a job needs it. */
   removeNetwork(input: { readonly run: string }): Promise<void>

@@ -105,7 +105,9 @@ export function sessionEnd(session: SessionFacts): { readonly outcome: Outcome; 
       'blocked',
       withResult('blocked', (item) => item.required),
     ),
-    ...(state === 'expired' ? [missing.length > 0 ? said('expired without an answer to', missing) : 'expired'] : []),
+    ...(state === 'expired'
+      ? [missing.length > 0 ? said('expired without an answer to', missing) : 'expired before it was finished']
+      : []),
   ].filter((part) => part !== '')
   return parts.length === 0 ? { outcome: 'succeeded' } : { outcome: 'failed', reason: parts.join('; ') }
 }

@@ -38,16 +38,14 @@ function deliverableLines(deliverable: DeliverablePlan): string[] {
 }
 
 function jobLines(job: Job, title: string): string[] {
+  if (job.manual) return manualLines(job, job.manual, title)
   const { cpus, memory, pids } = job.resources
   const facts = [
     job.needs.length > 0 ? `needs ${job.needs.join(', ')}` : '',
     `at most ${formatSeconds(job.timeoutSeconds)}, ${cpus.limit} CPUs, ${formatBytes(memory.limit)}, ${pids} processes`,
     cpus.reserve > 0 || memory.reserve > 0 ? `reserves ${cpus.reserve} CPUs, ${formatBytes(memory.reserve)}` : '',
     job.constraints.length > 0 ? `on ${job.constraints.join(' and ')}` : '',
-    ...job.pools.map(
-      ({ pool, count, labels }) =>
-        `holds ${count} of pool ${pool}${labels.length > 0 ? ` with ${labels.join(', ')}` : ''}`,
-    ),
+    ...job.pools.map(poolFact),
     job.secrets.length > 0
       ? `secrets ${job.secrets.map(({ name, env }) => `${name}${env ? ' (variable)' : ''}`).join(', ')}`
       : '',
@@ -65,6 +63,25 @@ function jobLines(job: Job, title: string): string[] {
       ),
     ]),
   ]
+}
+
+function manualLines(
+  { needs, pools }: Job,
+  { checklist, by, expiresSeconds }: NonNullable<Job['manual']>,
+  title: string,
+): string[] {
+  const facts = [
+    ...(needs.length > 0 ? [`needs ${needs.join(', ')}`] : []),
+    `people test: ${by.join(', ')}`,
+    `expires after ${formatSeconds(expiresSeconds)}`,
+    ...pools.map(poolFact),
+  ]
+  const items = checklist.map(({ name, required }) => `      - ${name}${required ? '' : ' (optional)'}`)
+  return [`  ${title}: ${facts.join('; ')}`, ...items]
+}
+
+function poolFact({ pool, count, labels }: Job['pools'][number]): string {
+  return `holds ${count} of pool ${pool}${labels.length > 0 ? ` with ${labels.join(', ')}` : ''}`
 }
 
 function formatSeconds(seconds: number): string {

@@ -38,7 +38,7 @@ export function issueDiagnostics(issues: readonly Issue[], tree: Tree): Diagnost
       if (isJobKey && misplaced.has(parent)) continue
       if (isJobKey) misplaced.add(parent)
       const suggestion = isJobKey
-        ? `a mapping here holds jobs by name; write ${pathText(path.slice(0, -1))}: { unit: { run: … } }`
+        ? `a mapping here holds jobs by name; write ${pathText(path.slice(0, -1))}: ${path.at(-1) === 'checklist' ? '{ manual: { checklist: … } }' : '{ unit: { run: … } }'}`
         : undefined
       diagnostics.push(
         diagnosticAt(tree.placeOfKey(path), {
@@ -84,12 +84,19 @@ function settle(issue: Issue, base: Path): Settled[] {
   )
   const [first, ...others] = fitting
   if (first === undefined) return [{ issue, path }]
-  const best = others.reduce((least, branch) => (weight(branch) < weight(least) ? branch : least), first)
+  // Keys that an alternative does not know speak against it; what is wrong within its own keys does not.
+  const isBetter = (one: readonly Issue[], other: readonly Issue[]) =>
+    foreignKeys(one) - foreignKeys(other) || weight(one) - weight(other)
+  const best = others.reduce((least, branch) => (isBetter(branch, least) < 0 ? branch : least), first)
   return best.flatMap((inner) => settle(inner, path))
 }
 
 function weight(issues: readonly Issue[]): number {
   return issues.reduce((sum, issue) => sum + (issue.code === 'unrecognized_keys' ? issue.keys.length : 1), 0)
+}
+
+function foreignKeys(issues: readonly Issue[]): number {
+  return weight(issues.filter((issue) => issue.code === 'unrecognized_keys' && issue.path.length === 0))
 }
 
 function valueAt(value: unknown, path: Path): unknown {
@@ -152,19 +159,7 @@ const SYNONYMS: Readonly<Record<string, string>> = {
   tests: 'test',
 }
 
-const LATER = new Set([
-  'matrix',
-  'services',
-  'checklist',
-  'by',
-  'where',
-  'cache',
-  'caches',
-  'artifacts',
-  'when',
-  'if',
-  'retry',
-])
+const LATER = new Set(['matrix', 'services', 'where', 'cache', 'caches', 'artifacts', 'when', 'if', 'retry'])
 
 /** What a spec can never ask for: it would reach beyond its container. */
 const NEVER = new Set([
@@ -207,6 +202,17 @@ function keyHint(key: string, known: readonly string[], path: Path): Hint {
       code: 'unknown-key',
       message: `unknown ${shown}`,
       suggestion: 'if this is a command, quote all of it: YAML reads ": " as the end of a key',
+      means: 'run',
+    }
+  }
+  if (key === 'manual' && known.includes('run')) {
+    const isOfTest = path[0] === 'test' || path[0] === 'e2e'
+    return {
+      code: 'unknown-key',
+      message: isOfTest ? `${shown} stands beside run` : `${shown} is not possible here`,
+      suggestion: isOfTest
+        ? 'a job has either run or manual; make two jobs of it'
+        : 'people test in jobs of test and e2e',
       means: 'run',
     }
   }

@@ -1,7 +1,8 @@
-import type { PoolRequest, Resources, SecretUse } from '../core/plan.ts'
+import type { ManualTest, PoolRequest, Resources, SecretUse } from '../core/plan.ts'
 import { visible } from './diagnostic.ts'
 import type {
   JobInput,
+  ManualInput,
   PoolInput,
   ResourcesInput,
   SecretsInput,
@@ -12,7 +13,7 @@ import type {
 } from './schema.ts'
 import { durationSeconds, memoryBytes, workspacePath } from './schema.ts'
 import type { DeliverSpec, DeploySpec, JobSpec, Spec, StepSpec } from './spec.ts'
-import type { Tree } from './tree.ts'
+import type { Path, Tree } from './tree.ts'
 
 const DEFAULT_RESOURCES: Resources = {
   cpus: { reserve: 0, limit: 2 },
@@ -21,6 +22,8 @@ const DEFAULT_RESOURCES: Resources = {
 }
 const DEFAULT_TIMEOUT = '1h'
 const STEP_NAME_LENGTH = 80
+const DEFAULT_TESTERS = 'role:approver'
+const DEFAULT_EXPIRES = '7d'
 
 /** Writes out every short form and default of a file whose shape and references were found right. */
 export function toSpec(input: SpecInput, tree: Tree): Spec {
@@ -33,7 +36,7 @@ export function toSpec(input: SpecInput, tree: Tree): Spec {
   }
   return {
     follows: follows(input.on?.upstream),
-    test: toStageJobs('test', input.test, defaults),
+    test: toStageJobs('test', input.test, defaults, tree),
     deliver: Object.entries(input.deliver ?? {}).map(([name, one]): DeliverSpec => {
       if (!('docker' in one)) return { kind: 'package', name, files: one.package, job: toJob(name, one, defaults) }
       return {
@@ -44,7 +47,7 @@ export function toSpec(input: SpecInput, tree: Tree): Spec {
         ...(one.to === undefined ? {} : { to: one.to }),
       }
     }),
-    e2e: toStageJobs('e2e', input.e2e, defaults),
+    e2e: toStageJobs('e2e', input.e2e, defaults, tree),
     deploy: Object.entries(input.deploy ?? {}).map(
       ([environment, how]): DeploySpec => ({
         environment,
@@ -74,15 +77,37 @@ interface Defaults {
   readonly resources: Resources
 }
 
-function toStageJobs(stage: string, input: StageInput | undefined, defaults: Defaults): JobSpec[] {
+function toStageJobs(stage: string, input: StageInput | undefined, defaults: Defaults, tree: Tree): JobSpec[] {
   if (input === undefined) return []
   if (typeof input === 'string' || Array.isArray(input)) return [toJob(stage, input, defaults)]
-  return Object.entries(input).map(([name, job]) => toJob(name, job, defaults))
+  return Object.entries(input).map(([name, job]) => {
+    if (typeof job === 'string' || Array.isArray(job) || 'run' in job) return toJob(name, job, defaults)
+    const path: Path = 'manual' in job ? [stage, name, 'manual', 'checklist'] : [stage, name, 'checklist']
+    const manual = toManualTest('manual' in job ? job.manual : job, (index) => tree.placeOf([...path, index]).line)
+    const { needs, pool } = job
+    const around = { ...(needs === undefined ? {} : { needs }), ...(pool === undefined ? {} : { pool }) }
+    return { ...toJob(name, { run: [], ...around }, defaults), manual }
+  })
 }
 
-function toJob(name: string, input: JobInput | SingleJobInput, defaults: Defaults): JobSpec {
-  const job: Exclude<JobInput, string | readonly unknown[]> =
-    typeof input === 'string' || Array.isArray(input) ? { run: input } : input
+function toManualTest({ checklist, by, expires }: ManualInput, lineOf: (index: number) => number): ManualTest {
+  const testers = by ?? DEFAULT_TESTERS
+  return {
+    checklist: checklist.map((item, index) => ({
+      name: typeof item === 'string' ? item : item.name,
+      ...(typeof item === 'string' || item.instructions === undefined ? {} : { instructions: item.instructions }),
+      required: typeof item === 'string' || (item.required ?? true),
+      line: lineOf(index),
+    })),
+    by: [...new Set(typeof testers === 'string' ? [testers] : testers)],
+    expiresSeconds: decided(durationSeconds(expires ?? DEFAULT_EXPIRES)),
+  }
+}
+
+type RunInput = Extract<JobInput, { readonly run: unknown }>
+
+function toJob(name: string, input: StepsInput | string | RunInput | SingleJobInput, defaults: Defaults): JobSpec {
+  const job: RunInput = typeof input === 'string' || Array.isArray(input) ? { run: input } : input
   const needs = job.needs ?? []
   const junit = job.reports?.junit ?? []
   return {

@@ -159,7 +159,7 @@ environment that the operator has not declared is an error that names those ther
 ## A job, or a mapping of jobs?
 
 Under \`test\` and \`e2e\`, a string or a list is one job, named like the stage; a mapping is always job names to jobs.
-The keys of a job (\`run\`, \`image\`, …) cannot be job names, so a job written where jobs are expected is an error that
+The keys of a job (\`run\`, \`image\`, …) cannot be job names (but \`manual\` can, see below), so a job written where jobs are expected is an error that
 says how to name it. Under \`deploy\`, keys are environments; under \`deliver\`, names of deliverables.
 
 ## Commands and steps
@@ -179,6 +179,32 @@ written; where YAML would change them (\`1.20\` is \`1.2\`, \`010\` is \`10\`) t
 Secrets are named, never written: \`secrets: [NPM_TOKEN]\` gives the file \`/run/secrets/NPM_TOKEN\` and its path in
 \`NPM_TOKEN_FILE\`; \`secrets: { NPM_TOKEN: env }\` also sets the variable.
 
+## Tests by people
+
+\`manual\` makes a job of a checklist: people try what it says, and their answers are its outcome. Directly in a stage it is
+a job of that name; a job of another name has it as its only key beside \`needs\` and \`pool\`:
+
+\`\`\`yaml
+image: python:3.12-slim
+e2e:
+  browser: ./e2e.sh "$STAGING_URL"
+  manual:
+    needs: browser
+    checklist: [Log in on a phone, Export a report]
+  printing:
+    needs: browser
+    pool: printer
+    manual:
+      by: [tess, role:approver]
+      expires: 2d
+      checklist:
+        - name: Print the report
+          instructions: Open **Reports**, choose any, press *Print*. Nothing may be cut off.
+        - { name: Print in color, required: false }
+\`\`\`
+
+Who answers what, and how, is in [manual tests](manual-tests.md).
+
 ## When a job is lost
 
 A node can die while a job runs. With \`on_lost: fail\` (the default) the job ends as *errored*, because nobody knows how far
@@ -190,6 +216,6 @@ Over a limit is an error, and nothing is cut: 256 KiB, UTF-8, one document, nest
 aliases; no tags, merge keys, directives, or keys written twice. At most 100 jobs a stage, 500 steps a job; timeouts between
 1 second and 24 hours. Each list and mapping has a limit of its own (below).
 
-\`matrix\`, \`services\`, \`cache\`, \`artifacts\`, \`when\` and manual checklists are not supported in this version. A spec can never add
+\`matrix\`, \`services\`, \`cache\`, \`artifacts\` and \`when\` are not supported in this version. A spec can never add
 mounts, devices, networks, ports or privileges to its containers.
 `

@@ -40,6 +40,7 @@ export function referenceDiagnostics(tree: Tree): Diagnostic[] {
     checkImages(file, path, job, atKey)
     checkSecrets(file, path, job, atValue, atKey)
     checkTimeouts(file, path, job, atValue)
+    checkManual(path, job, atValue, atKey)
   }
   for (const stage of ['test', 'e2e']) checkNeeds(stage, file[stage], atValue)
   checkReleases(file, atValue)
@@ -134,6 +135,35 @@ function checkTimeouts(file: Fields, path: Path, job: unknown, report: Report): 
       message: `the step may take ${String(timeout)}, but its job ends after ${typeof written === 'string' ? written : '1h (the default)'}`,
       suggestion: 'give the job a longer timeout',
     })
+  }
+}
+
+/** The short form belongs to one name, and what is asked twice cannot be told apart. */
+function checkManual(path: Path, job: unknown, atValue: Report, atKey: Report): void {
+  const fields = asMap(job)
+  if (fields?.checklist !== undefined && fields.run === undefined && path[1] !== 'manual') {
+    atKey([...path, 'checklist'], {
+      code: 'manual-short-form',
+      message: `${pathText(path)} holds a checklist itself, as only a job called "manual" may`,
+      suggestion: `write ${pathText(path)}: { manual: { checklist: … } }`,
+    })
+  }
+  const inner = asMap(fields?.manual)?.checklist
+  const checklist = inner ?? fields?.checklist
+  if (!Array.isArray(checklist)) return
+  const base: Path = [...path, ...(inner === undefined ? [] : ['manual']), 'checklist']
+  const seen = new Set<string>()
+  for (const [index, item] of checklist.entries()) {
+    const name = asMap(item)?.name ?? item
+    if (typeof name !== 'string') continue
+    if (seen.has(name)) {
+      atValue([...base, index], {
+        code: 'duplicate',
+        message: `the checklist asks for ${quoted(name)} twice`,
+        suggestion: 'remove one, or say how they differ',
+      })
+    }
+    seen.add(name)
   }
 }
 

@@ -26,6 +26,9 @@ const FOLLOWED = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:\/[A-Za-z0-9][A-Za-z0-9._-]
 const BRANCH = /^(?!-|\/|refs\/)[^\s\p{Cc}~^:?*[\\]{1,200}$/u
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is refused
 const STEP_NAME = /^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]{1,80}$/
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is refused
+const ITEM_NAME = /^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]{1,200}$/
+const TESTER = /^(?:(?:role|team):)?[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$/
 
 export const LIMITS = {
   jobs: 100,
@@ -43,6 +46,8 @@ export const LIMITS = {
   deliverables: 20,
   environments: 10,
   upstreams: 20,
+  checklist: 100,
+  testers: 50,
 } as const
 
 export const MIN_TIMEOUT_SECONDS = 1
@@ -425,11 +430,86 @@ const Needs = z
   .union([PoolName, listOf(PoolName, LIMITS.needs, NEEDS_EXPECTED)], { error: NEEDS_EXPECTED })
   .meta({ id: 'Needs', description: 'Jobs of the same stage that must have succeeded before.' })
 
+const DAY_SECONDS = 86_400
+const MAX_EXPIRY_DAYS = 90
+const EXPIRES_EXPECTED = `expected a duration between 1s and ${MAX_EXPIRY_DAYS}d, with units: 12h, 7d or 1d12h`
+const Expires = z
+  .string({ error: EXPIRES_EXPECTED })
+  .refine(
+    (value) => {
+      const seconds = durationSeconds(value)
+      return seconds !== undefined && seconds >= 1 && seconds <= MAX_EXPIRY_DAYS * DAY_SECONDS
+    },
+    { error: EXPIRES_EXPECTED },
+  )
+  .meta({
+    description: `How long the session waits for its end, pauses included; what is not finished then has failed. Default: \`7d\`. At most \`${MAX_EXPIRY_DAYS}d\`.`,
+    pattern: DURATION.source,
+  })
+
+const ITEM_NAME_EXPECTED = 'an item of a checklist has 1 to 200 characters in one line, all visible'
+const ItemName = z
+  .string({ error: ITEM_NAME_EXPECTED })
+  .refine((name) => ITEM_NAME.test(name) && name.trim() !== '', { error: ITEM_NAME_EXPECTED })
+  .meta({ description: 'What to try, unique within the checklist.' })
+const INSTRUCTIONS_EXPECTED = 'expected text of at most 4,000 characters (Markdown)'
+const CHECKLIST_EXPECTED = 'expected a list of what to try: texts, or mappings with name'
+const ChecklistItem = keyed(
+  {
+    name: ItemName,
+    instructions: z
+      .string({ error: INSTRUCTIONS_EXPECTED })
+      .max(4000, { error: INSTRUCTIONS_EXPECTED })
+      .meta({ description: 'How to try it and what is right, in Markdown, for the tester.' })
+      .optional(),
+    required: z
+      .boolean({ error: 'expected true or false' })
+      .meta({ description: 'Whether the session can only be finished with an answer to it. Default: `true`.' })
+      .optional(),
+  },
+  'expected a mapping with name',
+).meta({ id: 'ChecklistItem', description: 'An item of a checklist with instructions, or one that is optional.' })
+
+const TESTER_EXPECTED = 'expected the name of a person, role:NAME or team:NAME'
+const Tester = text(TESTER_EXPECTED, TESTER)
+const manualTest = {
+  checklist: listOf(
+    z.union([ItemName, ChecklistItem], { error: 'expected a text, or a mapping with name' }),
+    LIMITS.checklist,
+    CHECKLIST_EXPECTED,
+  ).meta({ description: 'What to try, in this order.' }),
+  by: z
+    .union([Tester, listOf(Tester, LIMITS.testers, TESTER_EXPECTED)], {
+      error: `${TESTER_EXPECTED}, or a list of them`,
+    })
+    .meta({
+      description:
+        "Who may answer: people, `role:NAME` or `team:NAME` of the operator's file, and nobody else. Default: `role:approver`.",
+    })
+    .optional(),
+  expires: Expires.optional(),
+}
+
+const MANUAL_EXPECTED = 'expected a mapping with checklist'
+const Manual = keyed(manualTest, MANUAL_EXPECTED).meta({
+  id: 'Manual',
+  description: 'A manual test session: people go through a checklist, and their answers are the outcome of the job.',
+})
+const besideManual = { needs: Needs.optional(), pool: Pool.optional() }
+const ManualJob = keyed({ manual: Manual, ...besideManual }, 'expected a mapping with manual').meta({
+  id: 'ManualJob',
+  description: 'A job that people do: it has no commands and no container. Units of pools are leased for the session.',
+})
+const ManualShort = keyed({ ...manualTest, ...besideManual }, MANUAL_EXPECTED).meta({
+  id: 'ManualShort',
+  description: 'Only as the job called `manual`: the keys of its session, without repeating the name.',
+})
+
 /** Keys of a job, and what other systems or later versions call them: never names of jobs, so that a slip is seen. */
 export const JOB_KEYS: readonly string[] = [
   ...Object.keys(singleJob),
   'needs',
-  ...['name', 'step', 'steps', 'script', 'commands', 'job', 'jobs', 'matrix', 'services', 'checklist', 'by'],
+  ...['name', 'step', 'steps', 'script', 'commands', 'job', 'jobs', 'matrix', 'services', ...Object.keys(manualTest)],
 ]
 
 const JOB_EXPECTED = 'expected a job: a command, a list, or a mapping with run'
@@ -438,8 +518,12 @@ const JobObject = keyed({ ...singleJob, needs: Needs.optional() }, JOB_EXPECTED)
   description: 'A job in the long form.',
 })
 const JobInput = z
-  .union([Command, Steps, JobObject], { error: JOB_EXPECTED })
-  .meta({ id: 'Job', description: 'A job: a command, a list of commands and steps, or a mapping with `run`.' })
+  .union([Command, Steps, JobObject, ManualJob, ManualShort], { error: `${JOB_EXPECTED} or manual` })
+  .meta({
+    id: 'Job',
+    description:
+      'A job: a command, a list of commands and steps, a mapping with `run`, or one with `manual`, which people do.',
+  })
 
 const STAGE_NAMES = ['test', 'deliver', 'e2e', 'deploy', 'signoff', 'promote']
 
@@ -555,6 +639,7 @@ export type SpecInput = z.infer<typeof SpecInput>
 
 export type StageInput = z.infer<typeof StageInput>
 export type JobInput = z.infer<typeof JobInput>
+export type ManualInput = z.infer<typeof Manual>
 export type SingleJobInput = z.infer<typeof SingleJobObject>
 export type StepsInput = z.infer<typeof Steps>
 export type ResourcesInput = z.infer<typeof Resources>

@@ -1,4 +1,4 @@
-import type { PoolRequest, Resources, SecretUse } from '../core/plan.ts'
+import type { ManualTest, PoolRequest, Resources, SecretUse } from '../core/plan.ts'
 import type { Place } from './diagnostic.ts'
 
 /** A pipeline in its long form: what `.penstock.yml` says once every short form and default is written out. */
@@ -24,6 +24,8 @@ export interface JobSpec {
   readonly pools: readonly PoolRequest[]
   readonly junit: readonly string[]
   readonly onLost: 'retry' | 'fail'
+  /** Present: people do it, and it has no steps. */
+  readonly manual?: ManualTest
 }
 
 export interface StepSpec {

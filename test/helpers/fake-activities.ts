@@ -133,6 +133,7 @@ export function createFakeActivities(): FakeActivities {
       ])
     },
     removeJob: async () => {},
+    openSession: async () => ({ kind: 'ended', outcome: 'succeeded' }),
     removeNetwork: async () => {},
     chooseBuildNode: async () => ({ node: FAKE_NODE, hostname: 'lab-1' }),
     deploy: async () => ({ outcome: 'succeeded' }),
