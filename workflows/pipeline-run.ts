@@ -34,6 +34,7 @@ import { isJobDone, isStageDone, nextAttempt, readyJobs, unreachableJobs } from 
 import type {
   Begun,
   ControlActivities,
+  GateAnswer,
   JobInput,
   JobResult,
   NodeActivities,
@@ -116,6 +117,10 @@ function createRun(input: RunInput, begun: Begun) {
   let stageName: string | undefined
   let waitingFor: Waiting | undefined
   let deliverables: readonly Deliverable[] = begun.kind === 'begun' ? begun.progress.deliverables : []
+  /** What people filled in at the gate, for the jobs after it. */
+  let gateVariables = begun.kind === 'begun' ? begun.context.gateVariables : undefined
+  /** What is said of the run for ever. */
+  let remark: string | undefined
 
   setHandler(approve, (vote) => void votes.push({ answer: 'approve', vote: readVote(vote) }))
   setHandler(reject, (vote) => void votes.push({ answer: 'reject', vote: readVote(vote) }))
@@ -276,7 +281,7 @@ function createRun(input: RunInput, begun: Begun) {
       key,
       repo: ready.repo,
       job,
-      context: ready.context,
+      context: { ...ready.context, ...(gateVariables === undefined ? {} : { gateVariables }) },
       deliverables,
       ...(environment === undefined ? {} : { environment }),
       ...(collect === undefined ? {} : { collect }),
@@ -484,7 +489,7 @@ function createRun(input: RunInput, begun: Begun) {
       await showWaiting({ kind: 'approval', sentence: answer.sentence })
       const seen = wakeUps
       const news = () => votes.length > 0 || wakeUps !== seen
-      const left = answer.expiresAt === undefined ? undefined : Math.max(answer.expiresAt - Date.now(), EXPIRY_STEP_MS)
+      const left = timeLeft(answer)
       if (left === undefined) await condition(news)
       else if (!(await condition(news, left, { summary: `${gateName} expires` }))) {
         answer = await quick.expireGate({ run, gate: gateName })
@@ -497,6 +502,8 @@ function createRun(input: RunInput, begun: Begun) {
         answer = await quick.castVote({ run, gate: gateName, key, ...next })
       }
     }
+    if (answer.variables !== undefined) gateVariables = answer.variables
+    remark = answer.broken
     await showWaiting(undefined)
     return answer.kind === 'approved'
       ? { outcome: 'succeeded' }
@@ -516,12 +523,18 @@ function createRun(input: RunInput, begun: Begun) {
   function show(headline: string, text?: string): void {
     const planned = begun.kind === 'begun' ? begun.plan.stages : []
     const rows = planned.map(({ name }) => `| ${name} | ${shown[name] ?? ''} |`)
-    const said = text === undefined ? [] : ['', quoted(text)]
+    const said = [remark, text].flatMap((one) => (one === undefined ? [] : ['', quoted(one)]))
     const table = rows.length > 0 ? ['', '| stage | |', '| --- | --- |', ...rows] : []
     setCurrentDetails([`**${headline}**`, ...said, ...table].join('\n'))
   }
 
   return { stages, cleanUp, show }
+}
+
+/** By the clock that decides on it, where the answer says so; answers of earlier releases did not. */
+function timeLeft({ expiresAt, expiresInMs }: GateAnswer): number | undefined {
+  if (expiresAt === undefined) return undefined
+  return Math.max(expiresInMs ?? expiresAt - Date.now(), EXPIRY_STEP_MS)
 }
 
 /** A job that did not succeed fails in Temporal, too, and carries its result as the failure's details. */

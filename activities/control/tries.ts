@@ -1,5 +1,5 @@
 import { Context } from '@temporalio/activity'
-import { whyNotReleased } from '../../src/approval/released.ts'
+import { gateVariables, whyNotReleased } from '../../src/approval/released.ts'
 import type { RepositoryConfig } from '../../src/config/types.ts'
 import { withheld } from '../../src/core/admission.ts'
 import { branchName, branchRole } from '../../src/core/change.ts'
@@ -19,6 +19,11 @@ import type { createPromotion } from './promotion.ts'
 const DIAGNOSTICS_SHOWN = 20
 /** A forge may tell of a commit before it can be fetched. With the pauses between the tries this is about 15 s. */
 const COMMIT_TRIES = 6
+
+interface Released {
+  readonly deliverables: readonly Deliverable[]
+  readonly gateVariables: Readonly<Record<string, string>>
+}
 
 /** A try begins with its spec and plan, and ends with what it came to. */
 export function createTries(
@@ -49,10 +54,12 @@ export function createTries(
       if (denied !== undefined) return refuse('failed', denied)
     }
     let { progress } = detail
+    let filledIn: Readonly<Record<string, string>> = {}
     if (branchRole(change.ref, repository.branches) === 'production' && !change.pullRequest) {
       const released = await releasedDeliverables(repository, detail)
       if ('refused' in released) return refuse('failed', released.refused)
       progress = { ...progress, deliverables: released.deliverables }
+      filledIn = released.gateVariables
     }
     return {
       kind: 'begun',
@@ -68,6 +75,7 @@ export function createTries(
           ),
         ),
         unplaceable: config.unplaceable,
+        ...(Object.keys(filledIn).length === 0 ? {} : { gateVariables: filledIn }),
       },
     }
   }
@@ -127,7 +135,7 @@ export function createTries(
   async function releasedDeliverables(
     repository: RepositoryConfig,
     detail: RunDetail,
-  ): Promise<{ readonly deliverables: readonly Deliverable[] } | { readonly refused: string }> {
+  ): Promise<Released | { readonly refused: string }> {
     const { commit } = detail.change
     const ref = `refs/heads/${repository.branches.candidate}`
     const candidate = await store.runs.releasedCandidate(repository.name, ref, commit)
@@ -135,18 +143,25 @@ export function createTries(
       candidate === undefined
         ? `${commit.slice(0, 12)} did not pass a candidate run on ${branchName(ref)} and its gate`
         : await whyNotPromoted(repository, candidate)
-    if (candidate !== undefined && missing === undefined) return { deliverables: candidate.progress.deliverables }
+    if (candidate !== undefined && missing === undefined) return releasedBy(candidate)
     if (!detail.override) {
       const how = `An operator can let it pass: penstock run override ${detail.number} --reason "..."`
       return { refused: `${missing}. ${how}` }
     }
-    if (candidate !== undefined) return { deliverables: candidate.progress.deliverables }
+    if (candidate !== undefined) return releasedBy(candidate)
     for (const row of await store.runs.list({ limit: 200, repo: repository.name, ref })) {
       if (row.change.commit !== commit) continue
       const deliverables = await store.results.deliverables(row.id)
-      if (deliverables.length > 0) return { deliverables }
+      if (deliverables.length > 0) return { deliverables, gateVariables: {} }
     }
-    return { deliverables: [] }
+    return { deliverables: [], gateVariables: {} }
+  }
+
+  /** With what was filled in at its gate. */
+  async function releasedBy(candidate: RunDetail): Promise<Released> {
+    const gates = new Map((await store.gates.ofRun(candidate.id)).map((gate) => [gate.name, gate]))
+    const variables = [...gates.values()].map(gateVariables)
+    return { deliverables: candidate.progress.deliverables, gateVariables: Object.assign({}, ...variables) }
   }
 
   /**

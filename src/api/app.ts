@@ -101,6 +101,10 @@ export function createApp(deps: ApiDeps): Express {
     return async (request: Request, response: Response): Promise<void> => {
       const caller = response.locals.caller ?? { kind: 'nobody' }
       if (!may(caller, route.permission)) {
+        if (caller.kind === 'person') {
+          const params = Object.entries(request.params).map(([key, value]) => [key, String(value)])
+          await route.onRefused?.(caller.name, Object.fromEntries(params))
+        }
         throw new ProblemError(
           problem(403, `this needs the permission "${route.permission}", which none of your roles gives`),
         )

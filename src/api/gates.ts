@@ -1,24 +1,55 @@
 import { z } from 'zod'
 import { createBallots } from '../approval/ballots.ts'
 import { type Answer, standingOf } from '../core/approval.ts'
+import { type FieldValues, LONGEST_TEXT, MOST_FIELDS } from '../core/form.ts'
 import { isOutcome } from '../core/outcome.ts'
 import type { GateRow, RunDetail } from '../store/types.ts'
 import type { ApiDeps } from './deps.ts'
 import { findRun } from './find.ts'
 import { ProblemError, problem } from './problem.ts'
-import { json, notFound, type Reply, type Route } from './route.ts'
+import { invalid, json, notFound, type Route, wholeNumber } from './route.ts'
 
 const CHANNELS = ['api', 'cli', 'web'] as const
 
+const comment = z.string().max(2000)
+const channel = z.enum(CHANNELS).default('api')
+const text = z.string().max(LONGEST_TEXT + 1)
+const fields = z
+  .record(z.string().max(100), z.union([text, z.number(), z.boolean(), z.array(text).max(200)]))
+  .refine((one) => Object.keys(one).length <= MOST_FIELDS, `has at most ${MOST_FIELDS} fields`)
+  .optional()
+
 /** What one saw when one decided; where given, it must be what the gate is about now. */
-const Vote = z.strictObject({
-  comment: z.string().max(2000).optional(),
-  channel: z.enum(CHANNELS).default('api'),
+const Seen = z.strictObject({
   commit: z.string().max(64).optional(),
   specDigest: z.string().max(64).optional(),
   deliverables: z.array(z.string().max(300)).max(100).optional(),
 })
-type Vote = z.infer<typeof Vote>
+type Seen = z.infer<typeof Seen>
+
+const Vote = Seen.extend({ comment: comment.optional(), channel, fields })
+
+const BreakGlass = Seen.extend({
+  reason: comment.refine((one) => one.trim() !== '', 'must say why'),
+  channel,
+  fields,
+})
+
+const Together = z.strictObject({
+  answer: z.enum(['approve', 'reject']),
+  comment: comment.optional(),
+  channel,
+  fields,
+  gates: z
+    .array(Seen.extend({ run: z.int().positive(), gate: z.string().max(100).optional(), fields }))
+    .min(1)
+    .max(100),
+})
+
+const ReviewOf = z.strictObject({
+  comment: comment.refine((one) => one.trim() !== '', 'must say what you found'),
+  channel,
+})
 
 const TokenRequest = z.strictObject({ channel: z.string().max(50).default('signal') })
 
@@ -33,9 +64,10 @@ export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] 
       path: '/api/v1/gates',
       permission: 'read',
       summary:
-        'The gates that wait for an answer now; `standing` says who may approve, what is missing, and `shortage` why it can never be enough.',
+        'The gates that wait for an answer now; `standing` says who may approve, what is missing, and `shortage` why it can never be enough; `toReview` are those that were passed by break-glass and that nobody has reviewed.',
       async handle() {
-        return json({ gates: (await store.gates.waiting()).map(shown) })
+        const [waiting, toReview] = await Promise.all([store.gates.waiting(), store.gates.toReview()])
+        return json({ gates: waiting.map(shown), toReview: toReview.map(shown) })
       },
     },
     {
@@ -53,15 +85,72 @@ export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] 
         method: 'POST',
         path: `/api/v1/runs/:run/gates/:gate/${answer}`,
         permission: 'vote',
-        summary: `Your vote at a gate: ${answer}. Says at once why it would not count; \`commit\`, \`specDigest\` and \`deliverables\`, where given, must be the gate's.`,
+        summary: `Your vote at a gate: ${answer}. Says at once why it would not count; \`commit\`, \`specDigest\` and \`deliverables\`, where given, must be the gate's; \`fields\` is what the gate's form asks for.`,
         body: { kind: 'json', schema: Vote },
+        onRefused: (by, params) => refused(by, params, { answer }),
         async handle({ params, body, by }) {
           const run = await findRun(store, params)
           const gate = await findGate(run, params.gate)
-          return vote({ run, gate, answer, by, vote: body as Vote })
+          const { commit, specDigest, deliverables, ...said } = body as z.infer<typeof Vote>
+          return json(await vote({ run, gate, seen: { commit, specDigest, deliverables }, answer, by, ...said }), 202)
         },
       }),
     ),
+    {
+      method: 'POST',
+      path: '/api/v1/gates/answer',
+      permission: 'vote',
+      summary:
+        'One answer to several gates at once, of one run or of many. Each is judged for itself, and `results` says of each what became of it: `accepted`, or `status` and `why`; `gate` may be left out where the run waits at one.',
+      body: { kind: 'json', schema: Together },
+      async handle({ body, by }) {
+        const { gates, answer, comment, channel, fields } = body as z.infer<typeof Together>
+        const results: unknown[] = []
+        for (const { run, gate, fields: own = fields, ...seen } of gates) {
+          results.push(await oneOf({ number: run, gate, seen, answer, by, comment, channel, fields: own }))
+        }
+        return json({ results })
+      },
+    },
+    {
+      method: 'POST',
+      path: '/api/v1/runs/:run/gates/:gate/break-glass',
+      permission: 'override',
+      summary:
+        'Passes an open gate alone, whoever else should approve, with the reason. Run and gate are marked for ever, and somebody else has to review it.',
+      body: { kind: 'json', schema: BreakGlass },
+      onRefused: (by, params) => refused(by, params, { answer: 'approve', breakGlass: true }),
+      async handle({ params, body, by }) {
+        const run = await findRun(store, params)
+        const gate = await findGate(run, params.gate)
+        const { commit, specDigest, deliverables, reason, channel, fields } = body as z.infer<typeof BreakGlass>
+        const seen = { commit, specDigest, deliverables }
+        const said = { comment: reason, channel, fields, breakGlass: true }
+        return json(await vote({ run, gate, seen, answer: 'approve', by, ...said }), 202)
+      },
+    },
+    {
+      method: 'POST',
+      path: '/api/v1/runs/:run/gates/:gate/review',
+      permission: 'vote',
+      summary:
+        'Says that you have looked at a gate that somebody else passed by break-glass, and what you found. The first review stands.',
+      body: { kind: 'json', schema: ReviewOf },
+      onRefused: (by, params) => refused(by, params, { review: true }),
+      async handle({ params, body, by }) {
+        const run = await findRun(store, params)
+        const all = (await store.gates.ofRun(run.id)).filter(({ name, broken }) => name === params.gate && broken)
+        const gate = all.find(({ review }) => review === undefined) ?? all.at(-1)
+        if (gate === undefined) throw new ProblemError(problem(409, `nobody passed this gate by break-glass`))
+        const { comment, channel } = body as z.infer<typeof ReviewOf>
+        const done = await store.gates.review(gate.id, { by, comment, channel })
+        if (done === 'own')
+          throw new ProblemError(problem(403, `${by} broke the glass here; another person must review it`))
+        if (done === 'known')
+          throw new ProblemError(problem(409, `it was reviewed by ${gate.review?.by ?? 'somebody'}`))
+        return json({ run: run.number, id: run.id, gate: gate.name, by }, 201)
+      },
+    },
     {
       method: 'POST',
       path: '/api/v1/runs/:run/gates/:gate/token',
@@ -102,29 +191,72 @@ export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] 
     return ballots.judge(ballot)
   }
 
-  async function vote(input: {
-    readonly run: RunDetail
-    readonly gate: GateRow
+  interface Given {
+    readonly seen: Seen
     readonly answer: Answer
     readonly by: string
-    readonly vote: Vote
-  }): Promise<Reply> {
-    const { run, gate, answer, by } = input
-    const { comment, channel } = input.vote
-    const stale = staleness(gate, input.vote)
-    const ballot = { gate, answer, by, channel, ...(comment === undefined ? {} : { comment }) }
+    readonly channel: string
+    readonly comment?: string | undefined
+    readonly fields?: FieldValues | undefined
+    readonly breakGlass?: boolean
+  }
+
+  async function vote(given: Given & { readonly run: RunDetail; readonly gate: GateRow }) {
+    const { run, gate, seen, answer, by, channel, comment, fields, breakGlass } = given
+    const stale = staleness(gate, seen)
+    const ballot = {
+      ...{ gate, answer, by, channel },
+      ...(comment === undefined ? {} : { comment }),
+      ...(fields === undefined ? {} : { fields }),
+      ...(breakGlass ? { breakGlass } : {}),
+    }
     const judged = stale === undefined ? judge(run, ballot) : ({ counts: false, why: stale } as const)
     if (!judged.counts) {
       await ballots.refused(ballot, judged.why)
-      throw stale === undefined
-        ? refusal(judged.why, gate, by)
-        : new ProblemError(problem(409, stale, { subject: gate.subject }))
+      if (stale !== undefined) throw new ProblemError(problem(409, stale, { subject: gate.subject }))
+      if ('problems' in judged && judged.problems !== undefined) {
+        throw invalid(judged.problems.map(({ field, problem }) => ({ pointer: `/fields/${field}`, detail: problem })))
+      }
+      throw refusal(judged.why, gate, by, breakGlass === true)
     }
     // The same vote sent twice is one signal; a later one, after an answer to it was recorded, is another. So is one in
     // another try: what was told to a try that was just ending was lost with it.
     const earlier = gate.votes.filter((one) => one.by === by).length
-    await ballots.cast(ballot, `vote/${gate.id}/${run.try}/${by}/${answer}/${earlier}`)
-    return json({ run: run.number, id: run.id, gate: gate.name, answer, by, subject: gate.subject }, 202)
+    const what = breakGlass ? 'break-glass' : answer
+    await ballots.cast(ballot, `vote/${gate.id}/${run.try}/${by}/${what}/${earlier}`)
+    return { run: run.number, id: run.id, gate: gate.name, answer, by, subject: gate.subject }
+  }
+
+  /** One of several: what is wrong with it is its own result, and nothing of the others. */
+  async function oneOf({ number, gate: name, ...given }: Given & { number: number; gate: string | undefined }) {
+    try {
+      const run = await findRun(store, { run: String(number) })
+      const gate = await findGate(run, name ?? (await onlyGate(run)))
+      return { ...(await vote({ run, gate, ...given })), accepted: true }
+    } catch (err) {
+      if (!(err instanceof ProblemError)) throw err
+      const { status, detail, errors } = err.problem
+      return { run: number, gate: name, accepted: false, status, why: detail, errors }
+    }
+  }
+
+  async function onlyGate(run: RunDetail): Promise<string> {
+    const newest = new Map((await store.gates.ofRun(run.id)).map((gate) => [gate.name, gate]))
+    const open = [...newest.values()].filter(({ state }) => state === 'open')
+    const [only] = open
+    if (only !== undefined && open.length === 1) return only.name
+    throw new ProblemError(problem(409, `run ${run.number} waits at ${open.length} gates; name one`))
+  }
+
+  /** Whoever may not vote at all leaves a trace, too. */
+  async function refused(by: string, { run: number, gate }: Readonly<Record<string, string>>, what: object) {
+    const run = await store.runs.byNumber(wholeNumber(number) ?? 0)
+    const row = run === undefined || gate === undefined ? undefined : await store.gates.get(run.id, gate)
+    if (row === undefined) return
+    const why = `none of the roles of ${by} allows it`
+    const proven = { authenticated: true, authenticatedAs: by, proof: 'session', subject: row.subject }
+    const detail = { ...what, counts: false, why, ...proven }
+    await store.audit.record({ by, channel: 'api', action: 'gate.vote', on: row.id, detail })
   }
 }
 
@@ -134,14 +266,15 @@ function shown(gate: GateRow) {
   return { ...gate, standing: standingOf(gate.rules, counted) }
 }
 
-function refusal(why: string, gate: GateRow, by: string): ProblemError {
-  const isPersonal = gate.state === 'open' && (gate.rules.excluded.includes(by) || why.includes('not an approver'))
+function refusal(why: string, gate: GateRow, by: string, isBreaking = false): ProblemError {
+  const isPersonal =
+    gate.state === 'open' && (gate.rules.excluded.includes(by) || why.includes('not an approver') || isBreaking)
   return new ProblemError(
     problem(isPersonal ? 403 : 409, `${why} (commit ${gate.subject.commit})`, { subject: gate.subject }),
   )
 }
 
-function staleness(gate: GateRow, { commit, specDigest, deliverables }: Vote): string | undefined {
+function staleness(gate: GateRow, { commit, specDigest, deliverables }: Seen): string | undefined {
   const { subject } = gate
   if (commit !== undefined && commit !== subject.commit)
     return `you decided on commit ${commit}; the run is at ${subject.commit}`

@@ -2,7 +2,7 @@ import { Command, CommanderError } from 'commander'
 import { ApiError, type Variables } from './client.ts'
 import { deliveryCommand } from './commands/delivery.ts'
 import { forgeCommand } from './commands/forge.ts'
-import { voteCommand, voteTokenCommand } from './commands/gate.ts'
+import { breakGlassCommand, gatesCommand, reviewCommand, voteCommand, voteTokenCommand } from './commands/gate.ts'
 import { hookCommand } from './commands/hook.ts'
 import {
   auditCommand,
@@ -45,6 +45,9 @@ export async function runCli(args: readonly string[], surroundings: Surroundings
     voteCommand(context, 'approve'),
     voteCommand(context, 'reject'),
     voteTokenCommand(context),
+    gatesCommand(context),
+    breakGlassCommand(context),
+    reviewCommand(context),
     poolCommand(context),
     deployCommand(context),
     deliveryCommand(context),

@@ -90,6 +90,7 @@ export function createReporter(deps: ReporterDeps): Reporter {
       ...(detail.held === undefined ? {} : { admission: 'held' as const }),
       ...(detail.approval === undefined ? {} : { admission: 'given' as const }),
       ...(cancel === undefined ? {} : { cancel: { ...cancel, reason: mask(cancel.reason) } }),
+      ...(detail.broken === undefined ? {} : { broken: detail.broken }),
       ...(plan === undefined ? {} : { plan }),
       ...(failure === undefined ? {} : { failure }),
     }
@@ -180,7 +181,7 @@ function newestAttempts(run: RunDetail): readonly AttemptRow[] {
 }
 
 function toReportedGate(
-  { name, state, rules, subject, votes, objections }: GateRow,
+  { name, state, rules, subject, votes, objections, broken }: GateRow,
   mask: (text: string) => string,
 ): ReportedGate {
   const counted = votes.filter((one) => one.counts)
@@ -193,6 +194,7 @@ function toReportedGate(
     deliverables: subject.deliverables,
     objections,
     approvals: [...new Set(counted.filter((one) => one.answer === 'approve').map((one) => one.by))],
+    ...(broken === undefined ? {} : { broken: { by: broken.by, reason: mask(broken.reason) } }),
     ...(rejection === undefined
       ? {}
       : {

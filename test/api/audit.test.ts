@@ -78,11 +78,7 @@ describe('an export of the audit', () => {
       (text: string) => text.replaceAll('"excluded":[]', '"excluded":["ben"]'),
       'ben wrote or pushed it',
     ],
-    [
-      'a vote on another commit',
-      (text: string) => inVote(text, /a{39}/, 'b'.repeat(39)),
-      'voted on something else',
-    ],
+    ['a vote on another commit', (text: string) => inVote(text, /a{39}/, 'b'.repeat(39)), 'voted on something else'],
     ['a vote that is missing', (text: string) => without(text, '"counts":true'), '0 of 1 approvals'],
     ['an end that is missing', (text: string) => without(text, '"end"'), 'was cut off'],
   ])('that was tampered with is seen: %s', async (_, tamper, problem) => {

@@ -1,7 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { excludedOf } from '../../src/config/people.ts'
-import type { Subject } from '../../src/core/approval.ts'
+import type { Form } from '../../src/core/form.ts'
 import type { GateRow } from '../../src/store/types.ts'
+import { gateOn, sendVotes } from './gate.ts'
 import { type Running, startServer } from './server.ts'
 
 let server: Running
@@ -13,19 +14,8 @@ afterEach(async () => {
   await server.stop()
 })
 
-async function gate(people: { pusher?: string } = {}) {
-  const run = await server.run(people)
-  const subject: Subject = {
-    run: run.id,
-    gate: 'approval',
-    environment: 'production',
-    commit: run.change.commit,
-    specDigest: 'd'.repeat(64),
-    deliverables: ['image=sha256:aa'],
-  }
-  const rules = { approvers: ['ada', 'ben', 'cyd'], quorum: 1, excluded: excludedOf(server.config, run.change) }
-  await server.store.gates.open(run.id, 'approval', 'production', rules, subject)
-  return { run, subject, path: `/api/v1/runs/${run.number}/gates/approval` }
+function gate(people: { pusher?: string } = {}) {
+  return gateOn(server, people)
 }
 
 async function signals() {
@@ -195,4 +185,137 @@ test('who asks for a run by hand cannot approve it', async () => {
 
   expect(status).toBe(202)
   expect(run && excludedOf(server.config, run.change)).toEqual(['ada'])
+})
+
+describe('a gate with a form', () => {
+  const form: Form = {
+    instructions: 'Look at **staging**.',
+    fields: [
+      { name: 'ticket', type: 'text', required: true, longest: 20, pattern: 'CHG-[0-9]+' },
+      { name: 'announced', type: 'yes_no', required: true },
+    ],
+  }
+
+  test('tells all that is wrong at once, and takes what is right', async () => {
+    const { path, run } = await gateOn(server, { form })
+
+    const wrong = await server.ask('ben', 'POST', `${path}/approve`, { fields: { ticket: 'x', announced: 'yes' } })
+    const right = await server.ask('ben', 'POST', `${path}/approve`, { fields: { ticket: 'CHG-1', announced: true } })
+    const sent = await sendVotes(server)
+
+    expect(wrong).toMatchObject({
+      status: 422,
+      body: {
+        errors: [{ pointer: '/fields/ticket' }, { pointer: '/fields/announced', detail: 'must be true or false' }],
+      },
+    })
+    expect(right.status).toBe(202)
+    expect(sent).toMatchObject([{ counts: true }])
+    const { body } = await server.ask('eve', 'GET', `/api/v1/runs/${run.number}/gates`)
+    expect(body).toMatchObject({
+      gates: [{ rules: { form }, votes: [{ fields: { ticket: 'CHG-1', announced: true } }] }],
+    })
+  })
+
+  test('is rejected without being filled in', async () => {
+    const { path } = await gateOn(server, { form })
+
+    expect((await server.ask('ben', 'POST', `${path}/reject`, { comment: 'no' })).status).toBe(202)
+    expect(await sendVotes(server)).toMatchObject([{ counts: true }])
+  })
+})
+
+describe('break-glass', () => {
+  test('of an operator passes the gate, is seen at run and gate, and is reviewed by somebody else', async () => {
+    const { path, run } = await gateOn(server, { quorum: 2 })
+
+    const { status } = await server.ask('ops', 'POST', `${path}/break-glass`, { reason: 'the site is down' })
+    await sendVotes(server)
+    const gates = await server.ask('eve', 'GET', '/api/v1/gates')
+    const own = await server.ask('ops', 'POST', `${path}/review`, { comment: 'all fine' })
+    const empty = await server.ask('ben', 'POST', `${path}/review`, { comment: ' ' })
+    const review = await server.ask('ben', 'POST', `${path}/review`, { comment: 'it was needed' })
+
+    const broken = { by: 'ops', reason: 'the site is down' }
+    expect(status).toBe(202)
+    expect(gates.body).toMatchObject({ gates: [], toReview: [{ run: run.id, state: 'approved', broken }] })
+    expect([own.status, empty.status, review.status]).toEqual([403, 422, 201])
+    expect((await server.ask('eve', 'GET', '/api/v1/gates')).body).toMatchObject({ toReview: [] })
+    const shown = await server.ask('eve', 'GET', `/api/v1/runs/${run.number}`)
+    expect(shown.body).toMatchObject({ broken })
+  })
+
+  test('is refused to developers, approvers, and to the operator who pushed it; each refusal is in the audit', async () => {
+    const { path } = await gateOn(server, { pusher: 'ada' })
+    const reason = 'let me'
+
+    const dev = await server.ask('dev', 'POST', `${path}/break-glass`, { reason })
+    const approver = await server.ask('ben', 'POST', `${path}/break-glass`, { reason })
+    const author = await server.ask('ada', 'POST', `${path}/break-glass`, { reason })
+    const silent = await server.ask('ops', 'POST', `${path}/break-glass`, { reason: ' ' })
+
+    expect([dev, approver, author, silent].map(({ status }) => status)).toEqual([403, 403, 403, 422])
+    expect(await signals()).toEqual([])
+    const refused = (await server.store.audit.list({ limit: 50 })).filter(({ action }) => action === 'gate.vote')
+    expect(refused.map(({ by, detail }) => [by, detail])).toEqual(
+      ['dev', 'ben', 'ada'].map((by) => [by, expect.objectContaining({ counts: false, breakGlass: true })]),
+    )
+  })
+
+  test('by a signal is judged by the same function: a vote token of an approver is not enough', async () => {
+    const { path, run } = await gateOn(server, { quorum: 2 })
+    const { body } = await server.ask('ben', 'POST', `${path}/token`, {})
+    const { token } = body as { token: string }
+
+    const judged = await server.store.gates.vote({
+      ...{ key: 'x', run: run.id, gate: 'approval', answer: 'approve', claimedBy: 'ops', channel: 'signal' },
+      ...{ token, trustSignals: true, comment: 'let me', breakGlass: true, operators: ['ada', 'ops'] },
+    })
+
+    expect(judged).toMatchObject({ counts: false, why: expect.stringContaining('ben may not break the glass') })
+  })
+})
+
+describe('several gates at once', () => {
+  test('are judged each for itself, told each for itself, and all recorded', async () => {
+    const [one, two, pushed, other] = [
+      await gateOn(server),
+      await gateOn(server),
+      await gateOn(server, { pusher: 'ben-o' }),
+      await gateOn(server),
+    ]
+
+    const { status, body } = await server.ask('ben', 'POST', '/api/v1/gates/answer', {
+      answer: 'approve',
+      comment: 'the four of today',
+      gates: [
+        { run: one.run.number, gate: 'approval' },
+        { run: two.run.number },
+        { run: pushed.run.number },
+        { run: other.run.number, commit: '3f2a'.repeat(10) },
+        { run: 999 },
+      ],
+    })
+
+    expect(status).toBe(200)
+    expect((body as { results: object[] }).results).toMatchObject([
+      { run: one.run.number, accepted: true },
+      { run: two.run.number, accepted: true },
+      { run: pushed.run.number, accepted: false, status: 403, why: expect.stringContaining('ben wrote or pushed') },
+      { run: other.run.number, accepted: false, status: 409, why: expect.stringContaining('you decided on commit') },
+      { run: 999, accepted: false, status: 404 },
+    ])
+    expect(await sendVotes(server)).toMatchObject([{ counts: true }, { counts: true }])
+    const votes = (await server.store.audit.list({ limit: 50 })).filter(({ action }) => action === 'gate.vote')
+    expect(votes.map(({ on, detail }) => [on, (detail as { counts: boolean }).counts]).sort()).toEqual(
+      [one, two, pushed, other].map(({ run }, n) => [`${run.id}/approval/1`, n < 2]),
+    )
+  })
+
+  test('need the right to vote, and one gate at least', async () => {
+    const gates = [{ run: 1 }]
+
+    expect((await server.ask('dev', 'POST', '/api/v1/gates/answer', { answer: 'approve', gates })).status).toBe(403)
+    expect((await server.ask('ben', 'POST', '/api/v1/gates/answer', { answer: 'approve', gates: [] })).status).toBe(422)
+  })
 })

@@ -104,3 +104,53 @@ describe('a vote', () => {
     expect(judgeVote({ ...facts, votes: [yes('ada')], answer: 'reject' })).toMatchObject({ counts: true, by: 'ada' })
   })
 })
+
+describe('break-glass', () => {
+  const facts: VoteFacts = {
+    state: 'open',
+    rules: RULES,
+    authenticated: 'ops',
+    claimedBy: 'ops',
+    trustSignals: false,
+    votes: [],
+    answer: 'approve',
+    now: 0,
+    matches: matchesPattern,
+    breakGlass: { operators: ['eve', 'ops'], reason: 'the site is down' },
+  }
+  const { authenticated: _, ...nobody } = facts
+
+  test('of an operator passes the gate alone, whoever else should approve and whoever objects', () => {
+    expect(judgeVote(facts)).toMatchObject({ counts: true, by: 'ops' })
+    const vote: CountedVote = { by: 'ops', answer: 'approve', breakGlass: true }
+    expect(verdictOf(RULES, [yes('ada'), vote], 0, [{ by: 'bob', why: 'requested changes' }])).toEqual({
+      kind: 'approved',
+    })
+    expect(verdictOf(RULES, [no('ada'), vote], 0)).toEqual({ kind: 'rejected', by: 'ada' })
+  })
+
+  test.each([
+    ['of a developer', { authenticated: 'ada', breakGlass: { operators: ['ops'], reason: 'x' } }, 'ada may not break'],
+    ['without a reason', { breakGlass: { operators: ['ops'], reason: ' ' } }, 'needs a reason'],
+    ['of the author, unless the operator’s file allows it', { authenticated: 'eve' }, 'eve wrote or pushed'],
+    ['at a gate that has expired', { now: 1000 }, 'the gate has expired'],
+    ['at a gate that was rejected', { state: 'rejected' }, 'the gate is rejected'],
+    ['as a rejection', { answer: 'reject' }, 'only passes a gate'],
+  ] as const)('does not count %s', (_, over, why) => {
+    expect(judgeVote({ ...facts, ...over })).toMatchObject({ counts: false, why: expect.stringContaining(why) })
+  })
+
+  test('is no matter of trust: a signal that nobody stands for does not count where signals are trusted', () => {
+    expect(judgeVote({ ...nobody, trustSignals: true })).toMatchObject({
+      counts: false,
+      why: expect.stringContaining('must be known'),
+    })
+  })
+
+  test('of the author counts where the operator’s file says so', () => {
+    const rules = { ...RULES, breakGlassByAuthor: true }
+
+    expect(judgeVote({ ...facts, rules, authenticated: 'eve' })).toMatchObject({ counts: true, by: 'eve' })
+    expect(judgeVote({ ...facts, rules, authenticated: 'eve', breakGlass: undefined as never }).counts).toBe(false)
+  })
+})

@@ -8,6 +8,15 @@ describe('what a vote signal carried', () => {
     expect(readVote(vote)).toEqual(vote)
   })
 
+  it('may carry fields, and the wish to break the glass, which is true or nothing', () => {
+    expect(readVote({ who: 'tess', fields: { ticket: 'CHG-1' }, breakGlass: true })).toEqual({
+      who: 'tess',
+      fields: { ticket: 'CHG-1' },
+      breakGlass: true,
+    })
+    expect(readVote({ who: 'tess', fields: 'x', breakGlass: 'yes' })).toEqual({ who: 'tess' })
+  })
+
   it.each([
     ['nothing', undefined],
     ['null', null],

@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest'
+import { gateVariables } from '../../src/approval/released.ts'
 import type { GateRules, Subject } from '../../src/core/approval.ts'
-import type { Store } from '../../src/store/types.ts'
-import { commit, newRun, onEveryDatabase } from './backend.ts'
+import type { Form } from '../../src/core/form.ts'
+import type { GateRow, Store } from '../../src/store/types.ts'
+import { commit, newRun, onEveryDatabase, push } from './backend.ts'
 
 const RUN = 'acme/web#1'
 const GATE = 'approval'
@@ -23,11 +25,15 @@ function open(store: Store, subject = SUBJECT, rules = RULES) {
 async function vote(
   store: Store,
   by: string,
-  over: { key?: string; token?: string; answer?: 'approve' | 'reject' } = {},
+  over: Partial<Pick<Parameters<Store['gates']['vote']>[0], 'key' | 'token' | 'answer' | 'fields' | 'comment'>> & {
+    readonly breakGlass?: boolean
+  } = {},
 ) {
   const token = over.token ?? (await store.gates.mintToken(RUN, GATE, by, 'cli', 60_000))
-  const { key = `${by}/1`, answer = 'approve' } = over
+  const { key = `${by}/1`, answer = 'approve', ...more } = over
   return store.gates.vote({
+    ...more,
+    operators: ['ops'],
     key,
     run: RUN,
     gate: GATE,
@@ -245,6 +251,112 @@ await onEveryDatabase((lab) => {
     expect(before?.state).toBe('open')
     expect((await store.gates.get(RUN, GATE))?.state).toBe('expired')
     expect((await store.audit.list({ limit: 9 })).map(({ action }) => action)).toEqual(['gate.opened', 'gate.expired'])
+  })
+
+  test('what was filled in is checked here, kept with the vote, and of several approvals the last stands', async () => {
+    const { store } = lab()
+    await newRun(store)
+    const form: Form = {
+      fields: [
+        { name: 'ticket', type: 'text', required: true, longest: 20, pattern: 'CHG-[0-9]+' },
+        { name: 'canary', type: 'number', required: false, whole: true, default: 10 },
+      ],
+    }
+    await open(store, SUBJECT, { ...RULES, form })
+
+    const wrong = await vote(store, 'ada', { key: '1', fields: { ticket: 'x', canary: 'many' } })
+    await vote(store, 'ada', { key: '2', fields: { ticket: 'CHG-1' } })
+    await vote(store, 'bob', { key: '3', fields: { ticket: 'CHG-2', canary: 50 } })
+
+    const gate = await store.gates.get(RUN, GATE)
+    expect(wrong).toMatchObject({
+      counts: false,
+      why: 'ticket must be text that matches CHG-[0-9]+ of at most 20 characters; canary must be a whole number',
+    })
+    expect(gate?.state).toBe('approved')
+    expect(gate?.votes.map(({ fields }) => fields)).toEqual([
+      { ticket: 'x', canary: 'many' },
+      { ticket: 'CHG-1', canary: 10 },
+      { ticket: 'CHG-2', canary: 50 },
+    ])
+    expect(gateVariables(gate as GateRow)).toEqual({ CI_GATE_TICKET: 'CHG-2', CI_GATE_CANARY: '50' })
+    const votes = (await store.audit.list({ limit: 99 })).filter(({ action }) => action === 'gate.vote')
+    expect(votes.map(({ detail }) => detail)).toEqual([
+      expect.objectContaining({ counts: false, form, fields: { ticket: 'x', canary: 'many' } }),
+      expect.objectContaining({ counts: true, fields: { ticket: 'CHG-1', canary: 10 } }),
+      expect.objectContaining({ counts: true, fields: { ticket: 'CHG-2', canary: 50 } }),
+    ])
+  })
+
+  test('break-glass marks run and gate for ever, and waits for somebody else’s review', async () => {
+    const { store } = lab()
+    const { number } = await newRun(store)
+    const { id } = await open(store)
+
+    const developer = await vote(store, 'dev', { key: '1', breakGlass: true, comment: 'let me' })
+    const operator = await vote(store, 'ops', { key: '2', breakGlass: true, comment: 'the site is down' })
+    const own = await store.gates.review(id, { by: 'ops', comment: 'all fine', channel: 'cli' })
+    const waiting = await store.gates.toReview()
+    const review = await store.gates.review(id, { by: 'ada', comment: 'it was', channel: 'cli' })
+    const again = await store.gates.review(id, { by: 'bob', comment: 'too late', channel: 'cli' })
+
+    expect(developer).toMatchObject({ counts: false, why: expect.stringContaining('dev may not break the glass') })
+    expect(operator).toEqual({ verdict: { kind: 'approved' }, counts: true })
+    expect([own, review, again]).toEqual(['own', 'reviewed', 'known'])
+    expect(waiting.map((gate) => gate.id)).toEqual([id])
+    expect(await store.gates.toReview()).toEqual([])
+    const broken = { by: 'ops', reason: 'the site is down' }
+    expect(await store.gates.get(RUN, GATE)).toMatchObject({ broken, review: { by: 'ada', comment: 'it was' } })
+    expect((await store.runs.byNumber(number))?.broken).toEqual({ gate: GATE, ...broken })
+    // Another subject is another gate, which nobody has broken; what was done stays.
+    expect(await open(store, OTHER)).not.toHaveProperty('broken')
+    expect((await store.gates.ofRun(RUN))[0]).toMatchObject({ state: 'voided', broken })
+    expect((await store.runs.byNumber(number))?.broken).toBeDefined()
+    const actions = (await store.audit.list({ limit: 99 })).map((row) => `${row.by} ${row.action}`)
+    expect(actions).toEqual(expect.arrayContaining(['ops gate.vote', 'ops gate.approved', 'ada gate.reviewed']))
+    await expect(store.gates.review('none', { by: 'ada', comment: 'x', channel: 'cli' })).resolves.toBe('not_broken')
+  })
+
+  test.each([
+    ['commit', { commit: commit('b') }],
+    ['spec digest', { specDigest: 'other' }],
+    ['a deliverable’s digest', { deliverables: ['web=sha256:2'] }],
+    ['one deliverable more', { deliverables: ['web=sha256:1', 'doc=sha256:3'] }],
+    ['environment', { environment: 'canary' }],
+  ])('a vote is bound to all it was about: another %s alone voids it, and the token for it', async (_, change) => {
+    const { store } = lab()
+    await newRun(store)
+    await open(store, SUBJECT, { ...RULES, quorum: 1 })
+    const token = await store.gates.mintToken(RUN, GATE, 'bob', 'cli', 60_000)
+    await vote(store, 'ada')
+
+    const now = await open(store, { ...SUBJECT, ...change }, { ...RULES, quorum: 1 })
+    const late = await vote(store, 'bob', { token })
+
+    expect(now).toMatchObject({ state: 'open', votes: [] })
+    expect(late).toMatchObject({ counts: false, why: expect.stringContaining('made for another commit') })
+    const voided = (await store.audit.list({ limit: 99 })).find(({ action }) => action === 'gate.voided')
+    expect(voided?.detail).toMatchObject({ was: 'approved', subject: SUBJECT, now: change })
+  })
+
+  test.each([
+    ['run', { run: 'acme/web#2' }],
+    ['gate', { gate: 'second' }],
+  ])('a token for one %s is none for another, though commit, spec and deliverables are the same', async (_, other) => {
+    const { store } = lab()
+    await newRun(store)
+    await newRun(store, push('b', 'a'))
+    await open(store)
+    const there = { run: RUN, gate: GATE, ...other }
+    await store.gates.open(there.run, there.gate, 'production', RULES, { ...SUBJECT, ...there })
+    const token = await store.gates.mintToken(RUN, GATE, 'ada', 'cli', 60_000)
+
+    const answer = await store.gates.vote({
+      ...{ key: '1', ...there, answer: 'approve', claimedBy: 'ada', token, channel: 'cli', trustSignals: false },
+    })
+
+    expect(answer.counts).toBe(false)
+    expect((await store.gates.get(there.run, there.gate))?.state).toBe('open')
   })
 
   test('a vote on a gate that is not there says so', async () => {

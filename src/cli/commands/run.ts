@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, InvalidArgumentError } from 'commander'
+import { brokenSentence } from '../../core/approval.ts'
 import { branchName } from '../../core/change.ts'
 import type { RunEvent, Waiting } from '../../core/events.ts'
 import { EXIT_CODES, OUTCOMES, type Outcome } from '../../core/outcome.ts'
@@ -22,6 +23,7 @@ interface Run {
   readonly finishedAt?: number
   readonly url: string
   readonly temporal?: string
+  readonly broken?: { readonly gate: string; readonly by: string; readonly reason: string }
 }
 
 interface Attempt {
@@ -161,6 +163,7 @@ function viewCommand(context: Context): Command {
         `${visible(run.id)}: ${run.status}${run.try > 1 ? ` (try ${run.try})` : ''}${run.reason ? `: ${visible(run.reason)}` : ''}`,
         `  ${visible(branchName(change.ref))} at ${change.commit}${change.title ? `: ${visible(change.title)}` : ''}`,
         ...(run.waiting ? [`  waits for ${run.waiting.kind}: ${visible(run.waiting.sentence)}`] : []),
+        ...(run.broken ? [`  ${visible(brokenSentence(run.broken.gate, run.broken))}`] : []),
         ...(run.temporal ? [`  ${run.temporal}`] : []),
       ]
       const rows = inOrder(run.attempts).map((one) => {

@@ -23,6 +23,8 @@ export interface ReportedRun {
   /** Jobs of the current stage that wait for a pool or a node. */
   readonly waitingJobs: readonly { readonly job: string; readonly sentence: string }[]
   readonly cancel?: { readonly by: string; readonly reason: string }
+  /** A gate of it was passed by break-glass. */
+  readonly broken?: { readonly gate: string; readonly by: string }
   /** Absent: not made yet, or refused. */
   readonly plan?: Plan
   readonly progress: Progress
@@ -58,6 +60,7 @@ export interface ReportedGate {
   readonly approvals: readonly string[]
   readonly objections: readonly Objection[]
   readonly rejection?: { readonly by: string; readonly comment?: string }
+  readonly broken?: { readonly by: string; readonly reason: string }
 }
 
 export interface ReportedTests {

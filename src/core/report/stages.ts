@@ -37,7 +37,12 @@ function stageView(run: ReportedRun, stage: Stage, earlier: readonly View[]): Vi
   if (outcome === 'succeeded' || outcome === 'skipped') {
     if (stage.kind !== 'gate') return view('success', outcome === 'skipped' ? 'nothing to do' : success(run, stage))
     const gate = gateOf(run, stage.name)
-    if (isApproved(run, gate, earlier)) return view('success', `approved by ${gate?.approvals.join(', ')}`)
+    if (isApproved(run, gate, earlier)) {
+      return view(
+        'success',
+        gate?.broken === undefined ? `approved by ${gate?.approvals.join(', ')}` : brokenText(gate.broken),
+      )
+    }
   }
   if (isOutcome(run.status)) {
     // What an earlier try came to stands as long as no later one has begun the stage.
@@ -58,8 +63,14 @@ function stageView(run: ReportedRun, stage: Stage, earlier: readonly View[]): Vi
   return view('pending', currentText(run, stage))
 }
 
-/** Of the run as a whole. */
+/** Of the run as a whole. That a gate of it was passed by break-glass is said first, for ever. */
 export function runView(run: ReportedRun, stages: readonly View[]): View {
+  const view = wholeView(run, stages)
+  if (run.broken === undefined) return view
+  return { ...view, text: `${run.broken.gate} passed by break-glass by ${run.broken.by}; ${view.text}` }
+}
+
+function wholeView(run: ReportedRun, stages: readonly View[]): View {
   const view = (state: StatusState, text: string): View => ({ name: 'run', state, text, started: true })
   if (!isOutcome(run.status)) {
     if (run.admission === 'held' && run.waiting !== undefined) return view('pending', run.waiting.sentence)
@@ -157,6 +168,10 @@ function gateText(gate: ReportedGate | undefined): string {
   const waits = `waits for ${missing} of ${count(quorum, 'approval')}`
   if (may.length >= missing) return `${waits}: ${may.join(', ')}`
   return `${waits}, but too few may approve; author and pusher may not (${excluded.join(', ')})`
+}
+
+function brokenText({ by, reason }: NonNullable<ReportedGate['broken']>): string {
+  return `passed by break-glass by ${by}: ${reason}`
 }
 
 /** Whether the sign-off stands: for this commit, these deliverables, and after all that comes before it. */
