@@ -8,6 +8,7 @@ import { createLeasing } from './control/leases.ts'
 import { createPromotion } from './control/promotion.ts'
 import { createSessionActivities } from './control/sessions.ts'
 import { createTries } from './control/tries.ts'
+import { createUnitCare } from './control/units.ts'
 
 /** The activities of the control queue: they decide by core, and act through store, cluster, git. */
 export function createControlActivities(deps: ControlDeps): ControlActivities {
@@ -42,5 +43,6 @@ export function createControlActivities(deps: ControlDeps): ControlActivities {
     ...createDeployments(context),
     ...createGateActivities(context),
     promote,
+    ...createUnitCare(context),
   }
 }

@@ -24,6 +24,8 @@ import { checkout } from '../src/workspace/checkout.ts'
 
 export interface NodeDeps {
   readonly engine: NodeEngine
+  /** Its id in the Swarm. */
+  readonly node: string
   readonly server: ServerPort
   readonly mirrors: Mirrors
   /** Where a repository is fetched from by this worker: the server, never the forge. */
@@ -35,6 +37,8 @@ export interface NodeDeps {
 }
 
 const BEAT_MS = 1_000
+/** How often the holder of units is heard of. */
+const HOLDING_MS = 10_000
 /** The container has not come to its gate in this time: control looks where its task is, and calls again. */
 const GATE_PATIENCE_MS = 10_000
 /** Between looks at the container itself; its files tell everything that goes well. */
@@ -58,7 +62,7 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
     const { key, segment } = input
     const context = Context.current()
     const beat = setInterval(() => context.heartbeat(), BEAT_MS)
-    const leases = setInterval(() => void server.extendLeases(key).catch(warnAbout('leases were not extended')), 30_000)
+    const units = input.units === undefined ? undefined : await keepUnits(input)
     try {
       const secrets = server.secrets(key)
       // Met when the follower is made; the container comes to its gate meanwhile.
@@ -78,8 +82,19 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
       throw err
     } finally {
       clearInterval(beat)
-      clearInterval(leases)
+      clearInterval(units)
     }
+  }
+
+  /** Tells the server again and again that the holder of the units lives. Whoever has lost them must not touch them. */
+  async function keepUnits({ key }: SegmentInput): Promise<NodeJS.Timeout> {
+    const lost = `${jobId(key)} no longer holds its units`
+    if (!(await server.holdsUnits(key, deps.node))) throw ApplicationFailure.nonRetryable(lost, 'errored')
+    return setInterval(() => {
+      const asked = server.holdsUnits(key, deps.node)
+      // Who took them has told the job's workflow, which ends it.
+      asked.then((isHeld) => isHeld || log.warn({ job: jobId(key) }, lost), warnAbout('leases were not extended'))
+    }, HOLDING_MS)
   }
 
   /**
@@ -106,6 +121,7 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
         workdir: input.workdir,
         timeoutSeconds: input.timeoutSeconds,
         graceSeconds: GRACE_SECONDS,
+        ...(input.units === undefined ? {} : { units: input.units }),
       })
       // Both have ended before anything else happens to the volumes, also when one of them fails.
       await allOf([workspaceReady(), written])
@@ -423,7 +439,22 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
     return (err: unknown) => log.warn({ err }, message)
   }
 
-  return { runSegment, buildImage, removeVolumes: ({ key }: { readonly key: JobKey }) => engine.removeVolumes(key) }
+  /** Beats, because a container may take its grace. */
+  async function endContainers({ key, segments }: Parameters<NodeActivities['endContainers']>[0]): Promise<void> {
+    const beat = setInterval(() => Context.current().heartbeat(), BEAT_MS)
+    try {
+      for (let segment = 0; segment < segments; segment++) await engine.stop(key, segment, 0)
+    } finally {
+      clearInterval(beat)
+    }
+  }
+
+  return {
+    runSegment,
+    buildImage,
+    endContainers,
+    removeVolumes: ({ key }: { readonly key: JobKey }) => engine.removeVolumes(key),
+  }
 }
 
 function verdictOf(end: StepEnd): { readonly outcome: Outcome; readonly reason?: string } {

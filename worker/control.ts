@@ -4,7 +4,7 @@ import { createControlActivities } from '../activities/control.ts'
 import { loadConfig } from '../src/config/load.ts'
 import { CONTROL_QUEUE } from '../src/core/ids.ts'
 import { createSwarmDeployer } from '../src/deploy/swarm.ts'
-import { connectDocker, createCluster } from '../src/engine/index.ts'
+import { connectDocker, createCluster, createErrands } from '../src/engine/index.ts'
 import { createForges } from '../src/forge/index.ts'
 import { createMirrors } from '../src/git/mirrors.ts'
 import { tailOf } from '../src/logs/tail.ts'
@@ -16,6 +16,7 @@ import { createDispatcher } from '../src/temporal/dispatcher.ts'
 import { createReconciler } from '../src/temporal/reconcile.ts'
 import { BundleDiverges, checkBundle } from './check-bundle.ts'
 import { addressesOf, createMasks, createPorts } from './forge-reports.ts'
+import { tendLeases, tendUnits } from './leases.ts'
 import { everyNow } from './loop.ts'
 import { announceReady, createLog, databaseUrl, onShutdown } from './process.ts'
 import { createRules } from './rules.ts'
@@ -25,6 +26,7 @@ import { sweep } from './sweep.ts'
 const RECONCILE_EVERY_MS = 10_000
 const SWEEP_EVERY_MS = 15_000
 const NODES_EVERY_MS = 2_000
+const LEASES_EVERY_MS = 2_000
 const CHECK_AGAIN_MS = 1_000
 const REPORT_EVERY_MS = 500
 const ATTEND_EVERY_MS = 500
@@ -44,8 +46,9 @@ async function main(): Promise<void> {
   const docker = connectDocker(process.env)
   const { instance } = config
   const cluster = createCluster({ docker, instance, log })
+  const errands = createErrands({ docker, instance, resolveImage: cluster.resolveImage })
   const mirrors = createMirrors({ dir: join(config.dataDir, 'mirrors') })
-  await store.leases.configure(config.pools)
+  await store.units.configure(config.pools)
 
   const connection = Connection.lazy({ address })
   const client = new Client({ connection, namespace })
@@ -115,6 +118,7 @@ async function main(): Promise<void> {
     log,
   })
 
+  const upSince = Date.now()
   const duties = [
     createDispatcher({ store, client, log, url: config.server.url }).run(signal),
     everyNow('report', REPORT_EVERY_MS, signal, log, () => reporter.once()),
@@ -123,6 +127,8 @@ async function main(): Promise<void> {
     everyNow('review', REVIEW_EVERY_MS, signal, log, () => attendant.review()),
     everyNow('reconcile', RECONCILE_EVERY_MS, signal, log, () => reconciler.once()),
     everyNow('sweep', SWEEP_EVERY_MS, signal, log, () => sweep({ store, cluster, log })),
+    everyNow('leases', LEASES_EVERY_MS, signal, log, () => tendLeases({ store, cluster, upSince, log })),
+    everyNow('units', SWEEP_EVERY_MS, signal, log, () => tendUnits({ store, client, errands })),
     everyNow('nodes', NODES_EVERY_MS, signal, log, watchNodes),
   ]
   const activities = createControlActivities({
@@ -132,6 +138,7 @@ async function main(): Promise<void> {
     mirrors,
     forges,
     deployer: createSwarmDeployer({ docker, instance }),
+    errands,
     log,
     clock: Date.now,
   })

@@ -39,7 +39,11 @@ async function main(): Promise<void> {
   await engine.prepareNode()
 
   const alive = async () => {
-    const { liveRuns } = await server.alive({ id: node.id, hostname: node.hostname || hostname() })
+    const { liveRuns, unproved } = await server.alive({ id: node.id, hostname: node.hostname || hostname() })
+    for (const key of unproved) {
+      await engine.removeVolumes(key)
+      await server.proveGone(key)
+    }
     return new Set(liveRuns)
   }
   const duties = [
@@ -51,6 +55,7 @@ async function main(): Promise<void> {
   ]
   const activities = createNodeActivities({
     engine,
+    node: node.id,
     server,
     mirrors: createMirrors({ dir: env.PENSTOCK_MIRRORS ?? join(data, 'mirrors') }),
     sourceOf: (repo) => ({

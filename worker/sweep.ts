@@ -22,8 +22,12 @@ export async function sweep({
     // What one run holds on to (on a node that is down, say) is no reason to leave what the others have left.
     await cluster.removeRun(run).catch((err: unknown) => log.warn({ err, run }, 'not all of an ended run is removed'))
   }
-  for (const { lease } of units) {
-    if (lease && !open.some((run) => isOf(run, lease.holder))) await store.leases.release(lease.holder)
+  // People hold units without a run.
+  const holders = new Set(
+    units.flatMap(({ leases }) => leases.filter(({ run }) => run !== '').map(({ holder }) => holder)),
+  )
+  for (const holder of holders) {
+    if (!open.some((run) => isOf(run, holder))) await store.leases.release([holder])
   }
 }
 

@@ -7,6 +7,7 @@ import {
   condition,
   isCancellation,
   log,
+  patched,
   proxyActivities,
   proxyLocalActivities,
   setCurrentDetails,
@@ -28,7 +29,7 @@ import type {
   SegmentResult,
 } from '../src/core/run-contract.ts'
 import { quoted } from './markdown.ts'
-import { granted } from './messages.ts'
+import { granted, revoked } from './messages.ts'
 
 const quick = proxyLocalActivities<ControlActivities>({ startToCloseTimeout: '30 s' })
 
@@ -38,6 +39,7 @@ const starting = proxyLocalActivities<ControlActivities>({
   retry: { maximumAttempts: 5, initialInterval: '500 ms' },
 })
 
+const LONGEST_REASON = 500
 /** Asked again by itself, in case the wake-up was lost. */
 const POOL_RETRY = '1 min'
 /** This clock may be ahead of the database's, whose word it is that a session has expired. */
@@ -56,24 +58,31 @@ const WORKER_SILENT = '5 s'
 
 /** One attempt of a job: lease what it needs, let Swarm choose a node, follow its containers there, tell how it ended. */
 export async function job(input: JobInput): Promise<JobResult> {
-  const { key } = input
   let wakeUps = 0
   setHandler(granted, () => {
     wakeUps++
   })
 
+  const whole = new CancellationScope()
+  let loss: string | undefined
+  setHandler(revoked, (reason) => {
+    loss ??= typeof reason === 'string' ? reason.slice(0, LONGEST_REASON) : 'its units were taken back'
+    whole.cancel()
+  })
+
+  const seen: Seen = {}
   let result: JobResult
   try {
-    result = await attempt(input, () => wakeUps)
+    result = await whole.run(() => attempt(input, () => wakeUps, seen))
   } catch (err) {
-    if (isCancellation(err)) result = { outcome: 'canceled', lost: false }
-    else if (err instanceof ApplicationFailure || err instanceof ActivityFailure) {
+    if (isCancellation(err)) {
+      const isStopped = loss !== undefined && !CancellationScope.current().consideredCancelled
+      result = isStopped ? { outcome: 'failed', reason: loss ?? '', lost: false } : { outcome: 'canceled', lost: false }
+    } else if (err instanceof ApplicationFailure || err instanceof ActivityFailure) {
       result = { outcome: 'errored', reason: reasonOf(err), lost: false }
     } else throw err
   }
-  const recorded = await CancellationScope.nonCancellable(() =>
-    quick.endJob({ key, outcome: result.outcome, ...(result.reason === undefined ? {} : { reason: result.reason }) }),
-  )
+  const recorded = await CancellationScope.nonCancellable(() => endJob(input, seen, toEnd(result)))
   // The first record stands. Temporal's memory may be older: then this attempt had ended, and its container is long gone.
   if (recorded && recorded.outcome !== result.outcome) result = { ...toEnd(recorded), lost: false }
   return endAs(result)
@@ -89,11 +98,37 @@ function endAs(result: JobResult): JobResult {
   throw ApplicationFailure.create({ message: reason ?? outcome, type: outcome, nonRetryable: true, details: [result] })
 }
 
+/** Where the attempt has been. */
+interface Seen {
+  node?: string
+}
+
+/** Units go to the next holder when nothing of this one runs any more; where its node does not answer, that is proved later. */
+async function endJob({ key, job }: JobInput, { node }: Seen, end: JobEnd): Promise<JobEnd | undefined> {
+  if (job.pools.length === 0 || node === undefined || !patched('units-are-handed-over'))
+    return quick.endJob({ key, ...end })
+  let isGone = true
+  try {
+    await proxyActivities<NodeActivities>({
+      taskQueue: nodeQueue(node),
+      startToCloseTimeout: '1 min',
+      scheduleToStartTimeout: LOOK_FOR_NODE,
+      heartbeatTimeout: WORKER_SILENT,
+      retry: { maximumAttempts: 2 },
+      summary: `${job.name}: proves that nothing of it runs any more`,
+    }).endContainers({ key, segments: job.segments.length })
+  } catch (err) {
+    log.warn('it is not proved yet that the containers are gone', { ...key, node, reason: reasonOf(err) })
+    isGone = false
+  }
+  return quick.endJob({ key, ...end, isGone })
+}
+
 function toEnd({ outcome, reason }: JobEnd): JobEnd {
   return { outcome, ...(reason === undefined ? {} : { reason }) }
 }
 
-async function attempt(input: JobInput, wakeUps: () => number): Promise<JobResult> {
+async function attempt(input: JobInput, wakeUps: () => number, seen: Seen): Promise<JobResult> {
   const { key, job } = input
   const pools = await leasePools(input, wakeUps)
   if (pools.kind === 'ended') return pools.result
@@ -112,6 +147,7 @@ async function attempt(input: JobInput, wakeUps: () => number): Promise<JobResul
     const place = await placed(input, segment, start)
     if (place.kind !== 'placed') return notPlaced(place)
     placement = place
+    seen.node = place.node
 
     const result = await followSegment(input, place, {
       key,
@@ -127,6 +163,7 @@ async function attempt(input: JobInput, wakeUps: () => number): Promise<JobResul
       memoryLimit: job.resources.memory.limit,
       junit: job.reports.junit,
       last: segment === job.segments.length - 1,
+      ...(pools.document === undefined ? {} : { units: pools.document }),
       ...(input.collect === undefined ? {} : { collect: input.collect }),
     })
     if (result.outcome !== 'succeeded') return { ...result, node: place.node }
@@ -152,7 +189,7 @@ async function leasePools(
   { key, job }: JobInput,
   wakeUps: () => number,
 ): Promise<
-  | { readonly kind: 'held'; readonly env: Readonly<Record<string, string>> }
+  | { readonly kind: 'held'; readonly env: Readonly<Record<string, string>>; readonly document?: string }
   | { readonly kind: 'ended'; readonly result: JobResult }
 > {
   if (job.pools.length === 0) return { kind: 'held', env: {} }
@@ -162,7 +199,11 @@ async function leasePools(
     switch (answer.kind) {
       case 'granted':
         setCurrentDetails('')
-        return { kind: 'held', env: answer.env }
+        return {
+          kind: 'held',
+          env: answer.env,
+          ...(answer.document === undefined ? {} : { document: answer.document }),
+        }
       case 'impossible':
         return { kind: 'ended', result: { outcome: 'failed', reason: answer.sentence, lost: false } }
       case 'superseded':

@@ -10,6 +10,10 @@ export const approve = defineSignal<[VoteSignal]>('approve')
 export const reject = defineSignal<[VoteSignal]>('reject')
 /** Something the run or job waits for may be there now: it asks again. */
 export const granted = defineSignal('granted')
+/** Something has happened to the unit: it is looked at anew. */
+export const look = defineSignal('look')
+/** The job loses a unit that it holds, and stops: why. */
+export const revoked = defineSignal<[string]>('revoked')
 
 export interface RunProgress {
   readonly stage?: string

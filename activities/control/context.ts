@@ -5,7 +5,7 @@ import type { Waiting } from '../../src/core/events.ts'
 import { type JobKey, jobId, parseRunId } from '../../src/core/ids.ts'
 import { isOutcome, type Outcome } from '../../src/core/outcome.ts'
 import type { SwarmDeployer } from '../../src/deploy/swarm.ts'
-import type { Cluster } from '../../src/engine/types.ts'
+import type { Cluster, Errands } from '../../src/engine/types.ts'
 import type { Forge } from '../../src/forge/types.ts'
 import type { Mirrors } from '../../src/git/mirrors.ts'
 import type { RunDetail, Store } from '../../src/store/types.ts'
@@ -17,6 +17,7 @@ export interface ControlDeps {
   readonly mirrors: Mirrors
   readonly forges: (repo: RepositoryConfig) => Forge
   readonly deployer: SwarmDeployer
+  readonly errands: Errands
   readonly log: Logger
   readonly clock: () => number
 }

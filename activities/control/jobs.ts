@@ -1,4 +1,5 @@
 import { ApplicationFailure, Context } from '@temporalio/activity'
+import { credentialsOf } from '../../src/config/credentials.ts'
 import { withheld } from '../../src/core/admission.ts'
 import { type JobKey, jobId } from '../../src/core/ids.ts'
 import { isOutcome } from '../../src/core/outcome.ts'
@@ -20,16 +21,17 @@ export function createJobs(
   context: ControlContext,
   { acquireSlot }: Pick<ReturnType<typeof createLeasing>, 'acquireSlot'>,
 ) {
-  const { store, cluster, runOf, repositoryOf, showJobWaiting } = context
+  const { config, store, cluster, runOf, repositoryOf, showJobWaiting } = context
 
   async function startJob(input: JobInput): Promise<JobStart> {
     const { key, job } = input
     const detail = await runOf(key.run)
-    const { status, attempts, number } = detail
+    const { status, attempts } = detail
     const known = knownEnd(key, attempts)
     if (known) return known
     if (isOutcome(status)) return { kind: 'refused', outcome: 'errored', reason: endedSentence(key.run, status) }
-    const [possible, slot] = await Promise.all([cluster.canPlace(job), acquireSlot(key, number, job)])
+    const [possible, slot] = await Promise.all([cluster.canPlace(job), acquireSlot(key, detail, job)])
+    const credentials = await credentialsFor(key, job)
     const values = secretValues(detail, job)
     if ('denied' in values) return { kind: 'refused', outcome: 'failed', reason: values.denied }
     if ('refused' in values) return { kind: 'refused', outcome: 'errored', reason: values.refused }
@@ -49,7 +51,7 @@ export function createJobs(
       const [first] = job.segments
       await Promise.all([
         cluster.ensureNetwork(key.run),
-        cluster.ensureSecrets(key, values.values),
+        cluster.ensureSecrets(key, [...values.values, ...credentials]),
         // Remembered for the service, so that it is looked up while the others are made.
         first && cluster.resolveImage(first.image),
       ])
@@ -63,15 +65,30 @@ export function createJobs(
 
   async function startOn(key: JobKey, job: Job, segment: number, node?: string): Promise<Started> {
     const content = job.segments[segment]
+    const credentials = await credentialsFor(key, job)
+    const secrets = [...job.secrets, ...credentials.map(({ name }) => ({ name, env: false }))]
     if (!content) throw ApplicationFailure.nonRetryable(`${jobId(key)} has no segment ${segment}`, 'errored')
     const image = await cluster.resolveImage(content.image)
-    await cluster.startSegment({ key, job, segment, image, ...(node === undefined ? {} : { node }) })
+    await cluster.startSegment({
+      key,
+      job: { ...job, secrets },
+      segment,
+      image,
+      ...(node === undefined ? {} : { node }),
+    })
     const deadline = performance.now() + PLACEMENT_LOOK_MS
     for (let pause = FIRST_PLACEMENT_POLL_MS; ; pause = Math.min(pause * 1.5, LONGEST_PLACEMENT_POLL_MS)) {
       const now = await placement({ key, segment })
       if (now.kind !== 'pending' || performance.now() > deadline) return now
       await new Promise((resolve) => setTimeout(resolve, pause))
     }
+  }
+
+  /** Of the units that the job holds. The code of strangers gets none: it meets no secret. */
+  async function credentialsFor(key: JobKey, { pools }: Job) {
+    if (pools.length === 0 || (await runOf(key.run)).secrets === 'none') return []
+    const held = await store.leases.ofHolder(jobId(key))
+    return credentialsOf(config, held).map(({ name, secret }) => ({ name, value: secret.reveal() }))
   }
 
   /** By what the database knows of the run; what the workflow says of its repository or scope does not count. */
@@ -112,7 +129,7 @@ export function createJobs(
       const sentence = now.reason ?? 'Swarm has not chosen a node yet'
       if (sentence !== said) {
         // Who waits for a node that may be down for days uses nothing of the others.
-        if (said === undefined) await store.leases.release(slotHolder(key))
+        if (said === undefined) await store.leases.release([slotHolder(key)])
         said = sentence
         await showJobWaiting(key, { kind: 'node', sentence })
       }
@@ -121,12 +138,12 @@ export function createJobs(
     }
   }
 
-  async function endJob({ key, outcome, reason }: Parameters<ControlActivities['endJob']>[0]) {
+  async function endJob({ key, outcome, reason, isGone }: Parameters<ControlActivities['endJob']>[0]) {
     const { stage, job, attempt } = key
     await store.events.append(key.run, `${jobId(key)}:finished`, [
       { type: 'job.finished.v1', stage, job, attempt, outcome, ...(reason === undefined ? {} : { reason }) },
     ])
-    await store.leases.release(jobId(key), slotHolder(key))
+    await store.leases.release([jobId(key), slotHolder(key)], { outcome, ...(isGone ? { isGone } : {}) })
     return knownEnd(key, (await runOf(key.run)).attempts)
   }
 

@@ -1,10 +1,10 @@
 import { withheld } from '../../src/core/admission.ts'
 import { environmentPool, type JobKey, jobId } from '../../src/core/ids.ts'
-import { variableName } from '../../src/core/job-environment.ts'
 import type { Job, PoolRequest } from '../../src/core/plan.ts'
+import { leaseDocument, leaseEnvironment } from '../../src/core/pool/lease-environment.ts'
 import { JOB_SLOTS } from '../../src/core/pool/state.ts'
 import type { ControlActivities } from '../../src/core/run-contract.ts'
-import type { AcquireResult } from '../../src/store/types.ts'
+import type { AcquireResult, RunDetail } from '../../src/store/types.ts'
 import type { ControlContext } from './context.ts'
 
 const JOB_SLOT: PoolRequest = { pool: JOB_SLOTS, count: 1, labels: [] }
@@ -13,10 +13,10 @@ const LEASE_MS = 365 * 86_400_000
 
 /** Environments, units of pools, and room on the nodes. */
 export function createLeasing(context: ControlContext) {
-  const { config, store, runOf, repositoryOf, endedAlready, showJobWaiting } = context
+  const { store, runOf, repositoryOf, endedAlready, showJobWaiting } = context
 
-  function toAnswer(result: AcquireResult, env: Readonly<Record<string, string>> = {}) {
-    return result.kind === 'granted' ? ({ kind: 'granted', env } as const) : result
+  function toAnswer(result: AcquireResult) {
+    return result.kind === 'granted' ? ({ kind: 'granted', env: {} } as const) : result
   }
 
   async function acquireEnvironment({
@@ -38,6 +38,7 @@ export function createLeasing(context: ControlContext) {
       requests: [{ pool, count: 1, labels: [] }],
       priority: 0,
       ttlMs: LEASE_MS,
+      party: repo,
       // Candidates that wait coalesce to the newest; what goes to a gated environment was decided, and waits its turn.
       ...(settings.gate ? {} : { supersedes: pool }),
     })
@@ -57,8 +58,8 @@ export function createLeasing(context: ControlContext) {
 
   async function acquirePools({ key, requests }: Parameters<ControlActivities['acquirePools']>[0]) {
     const holder = jobId(key)
-    const { secrets } = await runOf(key.run)
-    for (const { name, privileged } of config.pools) {
+    const { repo, secrets } = await runOf(key.run)
+    for (const { pool: name, privileged } of (await store.leases.list()).pools) {
       const isAsked = privileged && requests.some(({ pool }) => pool === name)
       const denied = isAsked ? withheld(secrets, { kind: 'pool', name }) : undefined
       if (denied !== undefined) return { kind: 'impossible', sentence: denied } as const
@@ -70,17 +71,21 @@ export function createLeasing(context: ControlContext) {
       requests,
       priority: 0,
       ttlMs: LEASE_MS,
+      party: repo,
+      work: `${repo} ${key.stage}/${key.job}`,
       predecessor: `${key.run}/${key.stage}/${key.job}/`,
     })
     if (result.kind === 'queued') await showJobWaiting(key, { kind: 'pool', sentence: result.sentence })
-    return toAnswer(result, result.kind === 'granted' ? leaseEnvironment(result.leases) : {})
+    if (result.kind !== 'granted') return result
+    const { leases } = result
+    return { kind: 'granted', env: leaseEnvironment(leases), document: leaseDocument(leases) } as const
   }
 
   /**
    * After the pools, so that who waits for a unit keeps no slot from others. Who holds a unit goes first, then the oldest
    * run: it ends sooner than when every run gets a job in turn.
    */
-  function acquireSlot(key: JobKey, number: number, { pools }: Job): Promise<AcquireResult> {
+  function acquireSlot(key: JobKey, { repo, number }: RunDetail, { pools }: Job): Promise<AcquireResult> {
     return store.leases.acquire({
       holder: slotHolder(key),
       run: key.run,
@@ -88,6 +93,7 @@ export function createLeasing(context: ControlContext) {
       requests: [JOB_SLOT],
       priority: pools.length > 0 ? 1 : -number,
       ttlMs: LEASE_MS,
+      party: repo,
     })
   }
 
@@ -96,19 +102,4 @@ export function createLeasing(context: ControlContext) {
 
 export function slotHolder(key: JobKey): string {
   return `${jobId(key)}:slot`
-}
-
-function leaseEnvironment(
-  leases: readonly { pool: string; unit: string; fence: number; properties: Readonly<Record<string, string>> }[],
-) {
-  const env: Record<string, string> = {}
-  for (const { pool, unit, fence, properties } of leases) {
-    if (pool === JOB_SLOTS) continue
-    const prefix = `CI_POOL_${variableName(pool)}`
-    const units = env[prefix]
-    env[prefix] = units === undefined ? unit : `${units} ${unit}`
-    env[`${prefix}_FENCE`] = String(fence)
-    for (const [name, value] of Object.entries(properties)) env[`${prefix}_${variableName(name)}`] = value
-  }
-  return env
 }

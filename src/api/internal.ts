@@ -1,8 +1,9 @@
 import { createHmac } from 'node:crypto'
 import { z } from 'zod'
+import { credentialsOf } from '../config/credentials.ts'
 import { withheld } from '../core/admission.ts'
-import { type JobKey, jobId, type LogKey } from '../core/ids.ts'
-import { stageJobs } from '../core/plan.ts'
+import { type JobKey, jobId, type LogKey, parseJobId } from '../core/ids.ts'
+import { type Job, stageJobs } from '../core/plan.ts'
 import { type EventAppend, LogMoved } from '../internal/types.ts'
 import type { RunDetail, TestCase } from '../store/types.ts'
 import type { ApiDeps } from './deps.ts'
@@ -13,8 +14,6 @@ const MAX_LOG_PIECE = 8 * 1024 * 1024
 const MOST_KNOWN = 10_000
 const MAX_JUNIT = 16 * 1024 * 1024
 const MAX_ARTIFACT = 100 * 1024 * 1024
-/** A job's leases end with the job; the time only bounds what a lost database row could block. */
-const LEASE_MS = 365 * 86_400_000
 
 const Alive = z.strictObject({ id: z.string().min(1).max(100), hostname: z.string().min(1).max(300) })
 const AppendEvents = z.strictObject({
@@ -53,13 +52,18 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
     route({
       method: 'POST',
       path: '/alive',
-      summary: 'The worker of a node lives; answers with the runs that are open.',
+      summary:
+        'The worker of a node lives; answers with the runs that are open, and the ended jobs whose containers there are to be proved gone.',
       body: { kind: 'json', schema: Alive },
       async handle({ body }) {
         const node = body as z.infer<typeof Alive>
         await store.nodes.seen(node.id, node.hostname)
         await deps.onNodeAlive?.(node)
-        return json({ liveRuns: (await store.runs.open()).map((run) => run.id) })
+        const unproved = (await store.leases.unproved()).filter((one) => one.node === node.id)
+        return json({
+          liveRuns: (await store.runs.open()).map((run) => run.id),
+          unproved: unproved.flatMap(({ holder }) => parseJobId(holder) ?? []),
+        })
       },
     }),
     route({
@@ -69,7 +73,7 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
       query: JOB_QUERY,
       async handle({ query }) {
         const job = jobKey(query)
-        const values = secretsOf(await runOf(job.run), job)
+        const values = await secretsOf(await runOf(job.run), job)
         // Keyed, because the version is stored beside logs and must not help to guess a value.
         const digest = createHmac('sha256', config.workerToken?.reveal() ?? '')
         for (const { name, value } of values) digest.update(`${name.length}:${name}${value.length}:${value}`)
@@ -166,7 +170,7 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
         const run = await runOf(job.run)
         text(query, 'file')
         // Read first: in the file itself a value may be written with entities.
-        const plain = deps.textMasker(secretsOf(run, job))
+        const plain = deps.textMasker(await secretsOf(run, job))
         const cases = deps.parseJunit(bytes).map((one) => masked(one, plain))
         // A job may have several files: what another one said stays, what this one says again is replaced.
         const names = new Set(cases.map(caseName))
@@ -191,10 +195,21 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
     route({
       method: 'POST',
       path: '/leases',
-      summary: 'Extends the leases of a job; `held: false` when it has lost them.',
+      summary:
+        'The container of a job that holds units is alive; `held: false` when it has lost them and must not go on.',
+      query: { ...JOB_QUERY, node: 'where it is' },
+      async handle({ query }) {
+        return json({ held: await store.leases.heard(jobId(jobKey(query)), text(query, 'node')) })
+      },
+    }),
+    route({
+      method: 'POST',
+      path: '/leases/gone',
+      summary: 'Nothing of an ended job runs on its node any more: its units may be handed over.',
       query: JOB_QUERY,
       async handle({ query }) {
-        return json({ held: await store.leases.extend(jobId(jobKey(query)), LEASE_MS) })
+        await store.leases.proveGone(jobId(jobKey(query)))
+        return NOTHING
       },
     }),
   ]
@@ -208,12 +223,16 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
   }
 
   /** By what the database knows of the run, whatever its plan names. */
-  function secretsOf(run: RunDetail, job: JobKey) {
-    return namesOfSecrets(run, job).flatMap((name) => {
-      if (withheld(run.secrets, { kind: 'secret', name }) !== undefined) return []
+  async function secretsOf(run: RunDetail, job: JobKey) {
+    const isWithheld = (name: string) => withheld(run.secrets, { kind: 'secret', name }) !== undefined
+    const own = namesOfSecrets(run, job).flatMap((name) => {
       const secret = config.repositories[run.repo]?.secrets[name]
-      return secret === undefined ? [] : [{ name, value: secret.reveal() }]
+      return secret === undefined ? [] : [{ name, secret }]
     })
+    const held = jobIn(run, job)?.pools.length ? await store.leases.ofHolder(jobId(job)) : []
+    return [...own, ...credentialsOf(config, held)]
+      .filter(({ name }) => !isWithheld(name))
+      .map(({ name, secret }) => ({ name, value: secret.reveal() }))
   }
 
   async function runOf(id: string): Promise<RunDetail> {
@@ -224,13 +243,18 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
   }
 }
 
+function jobIn(run: RunDetail, key: JobKey): Job | undefined {
+  const stage = run.plan?.stages.find((one) => one.name === key.stage)
+  return stage && stageJobs(stage).find((one) => one.name === key.job)
+}
+
 /** Only what the job's own definition in the plan names: another job's secret is not this worker's business. */
 function namesOfSecrets(run: RunDetail, key: JobKey): readonly string[] {
   const stage = run.plan?.stages.find((one) => one.name === key.stage)
   // The build of an image meets no secret.
   if (stage?.kind === 'deliver' && stage.deliverables.some((one) => one.kind === 'image' && one.name === key.job))
     return []
-  const job = stage && stageJobs(stage).find((one) => one.name === key.job)
+  const job = jobIn(run, key)
   if (job === undefined) throw notFound()
   return [...new Set(job.secrets.map((secret) => secret.name))].sort()
 }

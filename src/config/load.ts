@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer'
 import { createPrivateKey } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import path from 'node:path'
+import type { HandOverStep } from '../core/pool/settings.ts'
 import { readForm } from './form.ts'
 import { resolveApprovers } from './people.ts'
 import { type Diagnostic, nearest, printDiagnostic, readYaml, toDiagnostics } from './positions.ts'
@@ -13,8 +14,10 @@ import {
   type DatabaseConfig,
   type EnvironmentConfig,
   type ForgeConfig,
+  type PoolConfig,
   type RepositoryConfig,
   ROLES,
+  type UnitConfig,
 } from './types.ts'
 
 export type Environment = Readonly<Record<string, string | undefined>>
@@ -195,6 +198,7 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
     }
   }
 
+  const pools = await resolvePools()
   const database = await resolveDatabase()
   const url =
     (await variables.read('PENSTOCK_URL')) ??
@@ -226,13 +230,59 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
     ...(workerToken === undefined ? {} : { workerToken: new Secret(workerToken) }),
     people,
     repositories,
-    pools: Object.entries(raw.pools).map(([name, pool]) => ({
-      name,
-      privileged: pool.privileged,
-      units: Object.entries(pool.units).map(([unit, { labels, properties }]) => ({ name: unit, labels, properties })),
-    })),
+    pools,
   }
 
+  async function resolvePools(): Promise<Config['pools']> {
+    const resolved: PoolConfig[] = []
+    for (const [name, pool] of Object.entries(raw.pools)) {
+      const units: UnitConfig[] = []
+      for (const [unit, one] of Object.entries(pool.units)) {
+        const where = ['pools', name, 'units', unit]
+        for (const word of RESERVED_PROPERTIES) {
+          if (!Object.hasOwn(one.properties, word)) continue
+          const at = [...where, 'properties']
+          problems.push(
+            yaml.atKey(at, word, `${at.join('.')}: "${word}" has a meaning of its own; choose another name`),
+          )
+        }
+        const credentials: Record<string, Secret> = {}
+        for (const [key, reference] of Object.entries(one.credentials)) {
+          const least = `credentials need ${MIN_SECRET} bytes or more; shorter ones cannot be masked safely`
+          credentials[key] = await secret([...where, 'credentials', key], reference, MIN_SECRET, least)
+        }
+        const { labels, properties, notes, capacity, reset_cost } = one
+        units.push({
+          name: unit,
+          ...{ labels, properties, capacity, credentials },
+          resetCostMs: reset_cost === undefined ? 0 : durationMs(reset_cost),
+          ...(notes === undefined ? {} : { notes }),
+        })
+      }
+      const { privileged, notes, share, max_hold, reset, probe } = pool
+      for (const [step, one] of Object.entries({ reset, probe })) {
+        for (const [, property = ''] of one?.http?.matchAll(/\{([^{}]*)\}/g) ?? []) {
+          const lacking = units.find((unit) => !Object.hasOwn(unit.properties, property))
+          if (lacking === undefined) continue
+          const at = ['pools', name, step, 'http']
+          wrong(at, `${at.join('.')}: unit "${lacking.name}" has no property "${property}"`)
+        }
+      }
+      resolved.push({
+        name,
+        privileged,
+        ...(notes === undefined ? {} : { notes }),
+        ...(share === undefined ? {} : { share }),
+        ...(max_hold === undefined ? {} : { maxHoldMs: durationMs(max_hold) }),
+        warnMs: durationMs(pool.warn),
+        ...(reset === undefined ? {} : { reset: toHandOver(reset) }),
+        ...(probe === undefined ? {} : { probe: toHandOver(probe) }),
+        probeEveryMs: durationMs(pool.probe_every),
+        units,
+      })
+    }
+    return resolved
+  }
   async function resolveForge(
     written: OperatorFile['repositories'][string]['forge'],
     where: readonly PropertyKey[],
@@ -312,6 +362,18 @@ function approverProblem(people: Config['people'], approver: string): string | u
 function suggestion(word: string, known: readonly string[]): string {
   const guess = nearest(word, known)
   return guess === undefined ? `; known: ${known.join(', ') || 'none'}` : `; did you mean "${guess}"?`
+}
+
+/** What `where` has besides a unit's properties. */
+const RESERVED_PROPERTIES = ['unit', 'labels', 'properties'] as const
+
+function toHandOver(step: NonNullable<OperatorFile['pools'][string]['reset']>): HandOverStep {
+  const timeoutMs = durationMs(step.timeout)
+  if (step.http !== undefined) {
+    return { kind: 'http', url: step.http, timeoutMs, ...(step.status === undefined ? {} : { status: step.status }) }
+  }
+  const run = typeof step.run === 'string' ? [step.run] : (step.run ?? [])
+  return { kind: 'container', image: step.image ?? '', run, constraints: step.constraints, timeoutMs }
 }
 
 function toTarget(swarm: NonNullable<OperatorFile['repositories'][string]['environments'][string]['target']>['swarm']) {

@@ -226,6 +226,88 @@ const Person = z.strictObject({
     .optional(),
 })
 
+const property = z.union([z.string().max(1000), z.number(), z.boolean()], {
+  error: 'must be a text, a number, or true or false',
+})
+
+const HandOverStep = z
+  .strictObject({
+    image: z.string().min(1).max(300).describe('The image of the container that does it, on any node.').optional(),
+    run: z
+      .union([z.string().min(1), z.array(z.string().min(1)).min(1).max(100)])
+      .describe('Shell commands, with the variables that a job that holds the unit has, credentials included.')
+      .optional(),
+    constraints: z
+      .array(z.string().regex(/^node\.[A-Za-z.0-9_-]+(?:==|!=).+$/, 'must be like `node.labels.site==lab`'))
+      .max(20)
+      .describe('Which nodes may run it, as for a job.')
+      .default([]),
+    http: z
+      .string()
+      .regex(
+        /^https?:\/\/[^\s]+$/,
+        'must be an http:// or https:// address; `{PROPERTY}` stands for a property of the unit',
+      )
+      .describe('Instead of a container: an address that must answer; `{PROPERTY}` stands for a property of the unit.')
+      .optional(),
+    status: z.int().min(100).max(599).describe('What it must answer; any of 200 to 299 unless said.').optional(),
+    timeout: duration.describe('Longer is a failure.').default('5m'),
+  })
+  .refine(
+    (one) => (one.http === undefined) === (one.image !== undefined && one.run !== undefined),
+    'must have either `image` and `run`, or `http`',
+  )
+
+const Unit = z.strictObject({
+  labels: z.array(label).max(64).default([]).describe('`key` or `key=value`; what a job may ask for.'),
+  properties: z
+    .record(name, property)
+    .describe(
+      'Texts, numbers, true or false: what `where` of a job asks for, and what a job that holds the unit is told.',
+    )
+    .default({}),
+  notes: z.string().max(2000).describe('For people: where it stands, what is odd about it.').optional(),
+  capacity: z
+    .int()
+    .min(1)
+    .max(1000)
+    .describe('How many may hold it at once, of those that ask for it with `mode: shared`; 1 unless said.')
+    .default(1),
+  reset_cost: duration
+    .describe('What its hand-over costs: of units that serve alike the cheapest is given. Nothing unless said.')
+    .optional(),
+  credentials: z
+    .record(z.string().regex(VARIABLE, 'must be the name of a variable'), SecretReference)
+    .describe(
+      'Secrets that a job gets while it holds the unit, as files `CI_POOL_<POOL>_<NAME>`; at least 8 bytes each.',
+    )
+    .default({}),
+})
+
+const Pool = z.strictObject({
+  privileged: z
+    .boolean()
+    .describe('Never given to the code of people without write access: see strangers.md.')
+    .default(false),
+  notes: z.string().max(2000).describe('For people.').optional(),
+  share: z
+    .int()
+    .min(1)
+    .max(1000)
+    .describe('How many units of it the jobs of one repository, or one person, may hold at once. No limit unless said.')
+    .optional(),
+  max_hold: duration
+    .describe('Whoever holds a unit longer is stopped and loses it. No limit unless said; people: `8h`.')
+    .optional(),
+  warn: duration
+    .describe('How long before the end of `max_hold`, or of a reservation, the holder is warned.')
+    .default('10m'),
+  reset: HandOverStep.describe('Done with a unit before it is given on: it must succeed.').optional(),
+  probe: HandOverStep.describe('Asked after that: only a unit whose probe passed is free again.').optional(),
+  probe_every: duration.describe('How often a quarantined unit is tried again.').default('1m'),
+  units: z.record(name, Unit).describe('The units, by name.'),
+})
+
 export const OperatorFile = z.strictObject({
   instance: z
     .string()
@@ -274,26 +356,6 @@ export const OperatorFile = z.strictObject({
     .record(z.string().regex(REPOSITORY, 'must be the name of a repository, for example `acme/web`'), Repository)
     .describe('By name, for example `acme/web`.')
     .default({}),
-  pools: z
-    .record(
-      name,
-      z.strictObject({
-        privileged: z
-          .boolean()
-          .describe('Never given to the code of people without write access: see strangers.md.')
-          .default(false),
-        units: z
-          .record(
-            name,
-            z.strictObject({
-              labels: z.array(label).max(64).default([]).describe('`key` or `key=value`; what a job may ask for.'),
-              properties: z.record(name, z.string()).default({}).describe('What a job that holds the unit is told.'),
-            }),
-          )
-          .describe('The units, by name.'),
-      }),
-    )
-    .describe('Scarce things that jobs check out: devices, licenses, test rigs.')
-    .default({}),
+  pools: z.record(name, Pool).describe('Scarce things that jobs check out: devices, licenses, test rigs.').default({}),
 })
 export type OperatorFile = z.infer<typeof OperatorFile>

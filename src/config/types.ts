@@ -1,5 +1,6 @@
 import type { BranchNames } from '../core/change.ts'
 import type { Form } from '../core/form.ts'
+import type { PoolSettings, UnitSettings } from '../core/pool/settings.ts'
 import type { Secret } from './secret.ts'
 
 export const ROLES = ['viewer', 'developer', 'approver', 'operator', 'admin'] as const
@@ -108,13 +109,13 @@ export interface SwarmTarget {
   readonly publish: readonly { readonly host: number; readonly container: number }[]
 }
 
-export interface PoolConfig {
+export interface PoolConfig extends PoolSettings {
   readonly name: string
-  /** Never given to the code of strangers. */
-  readonly privileged: boolean
-  readonly units: readonly {
-    readonly name: string
-    readonly labels: readonly string[]
-    readonly properties: Readonly<Record<string, string>>
-  }[]
+  readonly units: readonly UnitConfig[]
+}
+
+export interface UnitConfig extends UnitSettings {
+  readonly name: string
+  /** By name; what a job gets while it holds the unit. */
+  readonly credentials: Readonly<Record<string, Secret>>
 }

@@ -91,6 +91,22 @@ export type RunEvent =
   | (SessionEvent & { readonly type: 'session.resumed.v1'; readonly by: string })
   | (SessionEvent & { readonly type: 'session.finished.v1'; readonly by: string; readonly outcome: Outcome })
   | (SessionEvent & { readonly type: 'session.expired.v1' })
+  /** The holder has to give the unit back by then. */
+  | {
+      readonly type: 'lease.warned.v1'
+      readonly pool: string
+      readonly unit: string
+      readonly holder: string
+      readonly until: number
+    }
+  /** The holder loses the unit, and stops. */
+  | {
+      readonly type: 'lease.revoked.v1'
+      readonly pool: string
+      readonly unit: string
+      readonly holder: string
+      readonly reason: string
+    }
   | {
       readonly type: 'deliverable.built.v1'
       readonly name: string

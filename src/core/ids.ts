@@ -29,6 +29,19 @@ export function jobId(key: JobKey): string {
   return `${key.run}/${key.stage}/${key.job}/${key.attempt}`
 }
 
+/** Workflow id of the one who sees to a unit between two holders. */
+export function careId(pool: string, unit: string): string {
+  return `unit:${pool}/${unit}`
+}
+
+const JOB_ID = /^(.+#[1-9][0-9]{0,14})\/([^/]+)\/([^/]+)\/([1-9][0-9]{0,8})$/
+
+export function parseJobId(id: string): JobKey | undefined {
+  const [, run, stage, job, attempt] = JOB_ID.exec(id) ?? []
+  if (run === undefined || stage === undefined || job === undefined) return undefined
+  return { run, stage, job, attempt: Number(attempt) }
+}
+
 const SLUG_LENGTH = 20
 
 function slug(text: string): string {

@@ -142,6 +142,10 @@ export interface PoolRequest {
   readonly count: number
   /** Labels (`key=value` or `key`) every unit must carry. */
   readonly labels: readonly string[]
+  /** CEL over the unit's properties; absent: any unit. */
+  readonly where?: string
+  /** Absent: `exclusive`. */
+  readonly mode?: 'shared' | 'exclusive'
 }
 
 export type DeliverablePlan =

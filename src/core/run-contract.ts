@@ -112,6 +112,8 @@ export interface SegmentInput {
   readonly memoryLimit: number
   readonly junit: readonly string[]
   readonly collect?: string
+  /** The units that the job holds, as JSON: it must not go on without them. */
+  readonly units?: string
   /** Last segment of the job: reports are read after it. */
   readonly last: boolean
 }
@@ -128,7 +130,12 @@ export type SegmentResult =
   | { readonly kind: 'not_started' }
 
 export type PoolAnswer =
-  | { readonly kind: 'granted'; readonly env: Readonly<Record<string, string>> }
+  | {
+      readonly kind: 'granted'
+      readonly env: Readonly<Record<string, string>>
+      /** The units and what is known of them, as JSON. */
+      readonly document?: string
+    }
   | { readonly kind: 'queued'; readonly sentence: string }
   | { readonly kind: 'superseded'; readonly by: string }
   | { readonly kind: 'impossible'; readonly sentence: string }
@@ -161,6 +168,14 @@ export interface GateAnswer {
 export type SessionAnswer =
   | { readonly kind: 'open'; readonly sentence: string; readonly expiresAt: number }
   | ({ readonly kind: 'ended' } & JobEnd)
+export interface UnitKey {
+  readonly pool: string
+  readonly unit: string
+}
+
+export type CareStep =
+  | { readonly kind: 'again' | 'nothing'; readonly sentence: string }
+  | { readonly kind: 'wait'; readonly ms: number; readonly sentence: string }
 
 /** Activities on the control queue. All are repeatable: each write is keyed by run and purpose. */
 export interface ControlActivities {
@@ -186,6 +201,8 @@ export interface ControlActivities {
   }): Promise<boolean>
 
   acquirePools(input: { readonly key: JobKey; readonly requests: readonly PoolRequest[] }): Promise<PoolAnswer>
+  /** Does what is to be done for a unit that is handed over: one try of its reset or probe. */
+  careForUnit(key: UnitKey): Promise<CareStep>
   /** Takes a slot for the job, and starts its first segment when it has one. */
   startJob(input: JobInput): Promise<JobStart>
   startSegment(
@@ -199,7 +216,13 @@ export interface ControlActivities {
     readonly seconds: number
   }): Promise<JobPlacement>
   /** Records the end of an attempt; the first record stands, and is the answer. */
-  endJob(input: { readonly key: JobKey } & JobEnd): Promise<JobEnd | undefined>
+  endJob(
+    input: {
+      readonly key: JobKey
+      /** Nothing of it runs any more: its units can be handed over. */
+      readonly isGone?: boolean
+    } & JobEnd,
+  ): Promise<JobEnd | undefined>
   removeJob(input: { readonly key: JobKey }): Promise<void>
 
   /** Opens the session of a job that people do, or looks at how it stands; records its results when it has ended. */
@@ -245,6 +268,8 @@ export interface ControlActivities {
 /** Activities on a node's own queue. */
 export interface NodeActivities {
   runSegment(input: SegmentInput): Promise<SegmentResult>
+  /** Ends what is left of the job's containers here. Resolves when nothing of it runs any more. */
+  endContainers(input: { readonly key: JobKey; readonly segments: number }): Promise<void>
   removeVolumes(input: { readonly key: JobKey }): Promise<void>
   buildImage(input: {
     readonly key: JobKey

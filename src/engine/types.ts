@@ -32,6 +32,34 @@ export interface Cluster {
   setWorkerAlive(nodeId: string, alive: boolean): Promise<void>
 }
 
+/** Small work on Swarm that belongs to no run: one container, without a checkout. */
+export interface Errands {
+  /**
+   * Waits for its end and removes what was made for it. By `id` it is made once: whoever calls again while it runs waits for
+   * the same container. What Docker refuses for good is an `EngineRefused`.
+   */
+  run(errand: Errand, signal: AbortSignal): Promise<ErrandEnd>
+  /** Whatever is left of it. */
+  remove(id: string): Promise<void>
+  /** All of this instance. */
+  owned(): Promise<readonly string[]>
+}
+
+export interface Errand {
+  readonly id: string
+  readonly image: string
+  /** Commands of the image's own shell; the first that fails ends it. */
+  readonly run: readonly string[]
+  readonly env: Readonly<Record<string, string>>
+  /** Files under `/run/secrets`, with `<NAME>_FILE` set. */
+  readonly secrets: readonly { readonly name: string; readonly value: string }[]
+  readonly constraints: readonly string[]
+  /** From the moment its service was made. */
+  readonly timeoutMs: number
+}
+
+export type ErrandEnd = { readonly kind: 'done' } | { readonly kind: 'failed'; readonly why: string }
+
 export interface ClusterNode {
   readonly id: string
   readonly hostname: string
@@ -122,6 +150,8 @@ export interface WriteSegment {
   readonly timeoutSeconds: number
   /** From SIGTERM to SIGKILL when a time limit is hit. */
   readonly graceSeconds: number
+  /** JSON of the units that the job holds: the file that `CI_POOLS_FILE` names. */
+  readonly units?: string
 }
 
 /** As the wrapper's files have it. `index` counts within the job. */

@@ -97,8 +97,13 @@ export function createServerClient({ url, token, patienceMs = PATIENCE_MS }: Ser
     async artifact(bytes) {
       return ((await call('POST', '/artifacts', octets(bytes))) as { digest: string }).digest
     },
-    async extendLeases(job) {
-      return ((await call('POST', `/leases?${jobQuery(job)}`)) as { held: boolean }).held
+    async holdsUnits(job, node) {
+      const query = jobQuery(job)
+      query.set('node', node)
+      return ((await call('POST', `/leases?${query}`)) as { held: boolean }).held
+    },
+    async proveGone(job) {
+      await call('POST', `/leases/gone?${jobQuery(job)}`)
     },
   }
 }

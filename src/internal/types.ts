@@ -10,7 +10,11 @@ export interface ServerPort {
    * The node's worker lives; at least every 5 s. The server labels the node so that Swarm places jobs there, and
    * answers with the ids of the runs that are open (queued, running, waiting): whatever else is on the node is swept.
    */
-  alive(node: { readonly id: string; readonly hostname: string }): Promise<{ readonly liveRuns: readonly string[] }>
+  alive(node: { readonly id: string; readonly hostname: string }): Promise<{
+    readonly liveRuns: readonly string[]
+    /** Ended jobs that were on this node: their units wait for the proof that nothing of them runs any more. */
+    readonly unproved: readonly JobKey[]
+  }>
   /** The values of the secrets of a job's run that may appear in its output; `version` changes when one of them does. */
   secrets(job: JobKey): Promise<{
     readonly version: string
@@ -31,8 +35,10 @@ export interface ServerPort {
   junit(job: JobKey, file: string, bytes: Buffer): Promise<number>
   /** Keeps a file by its content. Returns its digest, `sha256:<hex>`. */
   artifact(bytes: Buffer): Promise<string>
-  /** Extends the leases of the job; `false` when it no longer holds them. */
-  extendLeases(job: JobKey): Promise<boolean>
+  /** The job's container is alive on this node, or about to begin; `false`: it no longer holds its units, and must not go on. */
+  holdsUnits(job: JobKey, node: string): Promise<boolean>
+  /** Nothing of an ended job runs on its node any more. */
+  proveGone(job: JobKey): Promise<void>
 }
 
 export interface EventAppend {

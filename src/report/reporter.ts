@@ -101,8 +101,9 @@ export function createReporter(deps: ReporterDeps): Reporter {
     if (planned?.kind !== 'deploy') return []
     const pool = environmentPool(run.repo, planned.environment)
     const { units } = await store.leases.list()
-    return units.flatMap(({ lease }) => {
-      const [holder = ''] = lease?.pool === pool ? lease.holder.split('@') : []
+    const leases = units.flatMap((unit) => (unit.pool === pool ? unit.leases : []))
+    return leases.flatMap((lease) => {
+      const [holder = ''] = lease.holder.split('@')
       const id = parseRunId(holder)
       return id === undefined ? [] : [id.number]
     })

@@ -220,7 +220,7 @@ async function putMessage(db: Transaction<Schema>, now: number, key: string, mes
 /** The next number without a gap; only within a write transaction, and only for rows that are never deleted. */
 export async function nextId(
   db: Transaction<Schema>,
-  table: 'outbox' | 'audit' | 'deployments' | 'notices' | 'merges',
+  table: 'outbox' | 'audit' | 'holds' | 'deployments' | 'notices' | 'merges',
   column: 'id',
 ): Promise<number> {
   const { last } = await db

@@ -13,11 +13,13 @@ import { createOutbox } from './outbox.ts'
 import { createPeople } from './people.ts'
 import { createPromotions } from './promotions.ts'
 import { createReports } from './reports.ts'
+import { createReservations } from './reservations.ts'
 import { createResults } from './results.ts'
 import { createRuns } from './runs.ts'
 import { createSessions } from './sessions.ts'
 import { createSightings } from './sightings.ts'
 import type { Store } from './types.ts'
+import { createUnits } from './units.ts'
 
 export interface StoreOptions {
   /** `sqlite:/path/to/file.db` (its directory exists) or `postgres://user@host/name`. */
@@ -40,6 +42,8 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     gates: createGates(database),
     promotions: createPromotions(database),
     leases: createLeases(database),
+    units: createUnits(database),
+    reservations: createReservations(database),
     deployments: createDeployments(database),
     outbox: createOutbox(database),
     notices: createNotices(database),

@@ -287,17 +287,72 @@ export interface Schema {
     /** What proved the person it was made for; null: made before this was kept. */
     proof: string | null
   }
+  /** `source` `file`: from the operator's file, which alone may change it. */
+  pools: { pool: string; settings: string; source: 'file' | 'api'; gone: number }
   units: {
     pool: string
     unit: string
     labels: string
     properties: string
     fence: number
-    /** The operator's file no longer has it; the row stays for its fence. */
+    /** Nobody has it any more, neither the operator's file nor the API; the row stays for its fence. */
     gone: number
     quarantined: string | null
+    notes: string | null
+    capacity: number
+    reset_cost: number
+    source: 'file' | 'api'
+    /** How far it is on its way to the next holder; `ready`: free, or held. */
+    phase: 'ready' | 'resetting' | 'probing'
+    /** Failures of reset and probe in a row. */
+    failures: number
+    /** Grows with every try of a reset or probe: names its container. */
+    tries: number
+    /** When the next try is due. */
+    due_at: number
+    service: 'in_service' | 'draining' | 'maintenance'
+    service_by: string | null
+    service_reason: string | null
   }
-  leases: { pool: string; unit: string; holder: string; run: string; fence: number; since: number; expires_at: number }
+  leases: {
+    pool: string
+    unit: string
+    holder: string
+    run: string
+    fence: number
+    since: number
+    expires_at: number
+    mode: 'shared' | 'exclusive'
+    /** The repository or person whose share it counts to. */
+    party: string
+    /** Of the job, the same in every run: `acme/web e2e/browser`; null: no job. */
+    work: string | null
+    asked_at: number
+    /** The node of the holder's container, once it has been heard from there; null: nothing of it has run yet. */
+    node: string | null
+    heard_at: number | null
+    /** Set: its holder has ended, and it is not proved yet that the holder's container is gone. */
+    ended_at: number | null
+    outcome: string | null
+    /** Why the holder has to stop. */
+    revoked: string | null
+    warned: number
+    /** 1: its node has been silent for too long. */
+    silent: number
+  }
+  /** What has been held, for statistics. */
+  holds: {
+    id: number
+    pool: string
+    unit: string
+    holder: string
+    party: string
+    work: string | null
+    asked_at: number
+    since: number
+    ended_at: number
+    outcome: string | null
+  }
   requests: {
     holder: string
     run: string
@@ -310,6 +365,20 @@ export interface Schema {
     superseded_by: string | null
     seq: number
     since: number
+    party: string
+    work: string | null
+  }
+  /** What people have asked for. */
+  reservations: {
+    id: string
+    person: string
+    pool: string
+    note: string | null
+    for_ms: number
+    asked_at: number
+    ended_at: number | null
+    /** How it ended: given back, expired, taken by …. */
+    why: string | null
   }
   deployments: {
     id: number
@@ -900,6 +969,109 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
           at: 'bigint',
         },
         ['session', 'seq'],
+      )
+    },
+  },
+  // Until then a unit had one holder, and was free as soon as that had ended.
+  '012_pools': {
+    async up(typed: Kysely<Schema>): Promise<void> {
+      const db = typed as unknown as Kysely<unknown>
+      await table(db, 'pools', { pool: 'text', settings: 'text', source: 'text', gone: 'bigint' }, ['pool'])
+      const numbers = { capacity: 1, reset_cost: 0, failures: 0, tries: 0, due_at: 0 }
+      for (const [column, value] of Object.entries(numbers)) {
+        await db.schema
+          .alterTable('units')
+          .addColumn(column, 'bigint', (c) => c.notNull().defaultTo(value))
+          .execute()
+      }
+      const texts = { source: 'file', phase: 'ready', service: 'in_service' }
+      for (const [column, value] of Object.entries(texts)) {
+        await db.schema
+          .alterTable('units')
+          .addColumn(column, 'text', (c) => c.notNull().defaultTo(value))
+          .execute()
+      }
+      for (const column of ['notes', 'service_by', 'service_reason']) {
+        await db.schema.alterTable('units').addColumn(column, 'text').execute()
+      }
+      await db.schema
+        .alterTable('requests')
+        .addColumn('party', 'text', (c) => c.notNull().defaultTo(''))
+        .execute()
+      await db.schema.alterTable('requests').addColumn('work', 'text').execute()
+
+      // Several may hold one unit: the key grows, for which both databases want a new table.
+      const leases = await typed.selectFrom('leases').selectAll().execute()
+      await db.schema.dropTable('leases').execute()
+      await table(
+        db,
+        'leases',
+        {
+          pool: 'text',
+          unit: 'text',
+          holder: 'text',
+          run: 'text',
+          fence: 'bigint',
+          since: 'bigint',
+          expires_at: 'bigint',
+          mode: 'text',
+          party: 'text',
+          work: 'text?',
+          asked_at: 'bigint',
+          node: 'text?',
+          heard_at: 'bigint?',
+          ended_at: 'bigint?',
+          outcome: 'text?',
+          revoked: 'text?',
+          warned: 'bigint',
+          silent: 'bigint',
+        },
+        ['pool', 'unit', 'holder'],
+      )
+      await index(db, 'leases', ['holder'])
+      await index(db, 'leases', ['run'])
+      for (const lease of leases) {
+        await typed
+          .insertInto('leases')
+          .values({
+            ...lease,
+            ...{ mode: 'exclusive', party: '', work: null, asked_at: lease.since, node: null, heard_at: null },
+            ...{ ended_at: null, outcome: null, revoked: null, warned: 0, silent: 0 },
+          })
+          .execute()
+      }
+      await table(
+        db,
+        'holds',
+        {
+          id: 'bigint',
+          pool: 'text',
+          unit: 'text',
+          holder: 'text',
+          party: 'text',
+          work: 'text?',
+          asked_at: 'bigint',
+          since: 'bigint',
+          ended_at: 'bigint',
+          outcome: 'text?',
+        },
+        ['id'],
+      )
+      await index(db, 'holds', ['pool', 'ended_at'])
+      await table(
+        db,
+        'reservations',
+        {
+          id: 'text',
+          person: 'text',
+          pool: 'text',
+          note: 'text?',
+          for_ms: 'bigint',
+          asked_at: 'bigint',
+          ended_at: 'bigint?',
+          why: 'text?',
+        },
+        ['id'],
       )
     },
   },

@@ -6,10 +6,11 @@ import type { FieldValues } from '../core/form.ts'
 import type { JobKey, LogKey } from '../core/ids.ts'
 import type { Notice } from '../core/notice.ts'
 import type { Outcome } from '../core/outcome.ts'
-import type { Deliverable, ManualTest, Plan, PoolRequest } from '../core/plan.ts'
+import type { Deliverable, ManualTest, Plan } from '../core/plan.ts'
 import type { Progress } from '../core/progress.ts'
 import type { DesiredState, Reported } from '../core/report/types.ts'
 import type { ItemAnswer, ItemResult, SessionState, SessionSubject } from '../core/session.ts'
+import type { LeaseRow, Leases, Reservations, Units } from './pool-types.ts'
 
 /**
  * What is held and what has been. Every write is one transaction and repeatable: the same call with the same key
@@ -22,6 +23,8 @@ export interface Store {
   readonly gates: Gates
   readonly promotions: Promotions
   readonly leases: Leases
+  readonly units: Units
+  readonly reservations: Reservations
   readonly deployments: Deployments
   readonly outbox: Outbox
   readonly notices: Notices
@@ -554,92 +557,7 @@ export interface Promotions {
 
 // ---------------------------------------------------------------- pools and environments
 
-export type AcquireResult =
-  | { readonly kind: 'granted'; readonly leases: readonly LeaseRow[] }
-  | {
-      readonly kind: 'queued'
-      readonly position: number
-      readonly holders: readonly LeaseRow[]
-      readonly sentence: string
-    }
-  /** Environments: a newer candidate took this one's place in the queue. */
-  | { readonly kind: 'superseded'; readonly by: string }
-  /** No unit can ever satisfy it. */
-  | { readonly kind: 'impossible'; readonly sentence: string }
-
-export interface LeaseRow {
-  readonly pool: string
-  readonly unit: string
-  /** Grows with every grant of this unit, never falls. */
-  readonly fence: number
-  readonly holder: string
-  readonly since: number
-  readonly expiresAt: number
-  readonly properties: Readonly<Record<string, string>>
-}
-
-export interface UnitRow {
-  readonly pool: string
-  readonly unit: string
-  readonly labels: readonly string[]
-  readonly properties: Readonly<Record<string, string>>
-  readonly lease?: LeaseRow
-  readonly quarantined?: string
-}
-
-export interface WaiterRow {
-  readonly holder: string
-  readonly run: string
-  readonly requests: readonly PoolRequest[]
-  readonly position: number
-  readonly since: number
-  readonly sentence: string
-}
-
-export interface Leases {
-  /** Makes the tables fit the operator's file; leases of units that are gone end with their holders. */
-  configure(
-    pools: readonly {
-      readonly name: string
-      readonly units: readonly {
-        readonly name: string
-        readonly labels: readonly string[]
-        readonly properties: Readonly<Record<string, string>>
-      }[]
-    }[],
-  ): Promise<void>
-  /** How many jobs of this installation may run at once, on all nodes together. Idempotent. Fewer than before: running ones end first. */
-  setJobSlots(count: number): Promise<void>
-  /**
-   * Idempotent by `holder` (a job id, or a run id for environments): inserts the request once, computes grants over all
-   * waiting requests by the pure function in core, and puts a `granted` signal to each newly granted holder's workflow
-   * into the outbox. `supersedes`: waiting requests with the same key, older, are superseded (environments).
-   * `predecessor`: leases and requests of this holder prefix (an earlier attempt) end first.
-   */
-  acquire(request: {
-    readonly holder: string
-    readonly run: string
-    /** Workflow to signal when granted. */
-    readonly workflowId: string
-    readonly requests: readonly PoolRequest[]
-    readonly priority: number
-    readonly ttlMs: number
-    readonly supersedes?: string
-    readonly predecessor?: string
-  }): Promise<AcquireResult>
-  /** Extends all leases of the holder. `false`: they are no longer held. */
-  extend(holder: string, ttlMs: number): Promise<boolean>
-  /** Ends the holders' leases and leaves the queue; computes grants. Idempotent. */
-  release(...holders: readonly string[]): Promise<void>
-  /** Ends every lease and request of the run. Idempotent. */
-  releaseRun(run: string): Promise<void>
-  ofHolder(holder: string): Promise<readonly LeaseRow[]>
-  list(): Promise<{ readonly units: readonly UnitRow[]; readonly waiters: readonly WaiterRow[] }>
-  /** A unit that must not be given on (its node cannot be reached), and why; undefined: it may be again. */
-  quarantine(pool: string, unit: string, reason: string | undefined): Promise<void>
-  /** Ends leases that expired more than `graceMs` ago. Returns their holders. */
-  expire(graceMs: number): Promise<readonly string[]>
-}
+export type * from './pool-types.ts'
 
 // ---------------------------------------------------------------- deployments
 
@@ -689,6 +607,8 @@ export type OutboxMessage =
   /** Start the workflow of this try; cleared when the execution is seen. */
   | { readonly kind: 'start'; readonly run: string; readonly try: number; readonly retry: boolean }
   | { readonly kind: 'cancel'; readonly run: string }
+  /** A unit is on its way to its next holder: somebody has to see to it. */
+  | { readonly kind: 'care'; readonly pool: string; readonly unit: string }
   | { readonly kind: 'signal'; readonly workflowId: string; readonly signal: string; readonly args: readonly unknown[] }
 
 export interface OutboxRow {

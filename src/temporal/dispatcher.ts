@@ -6,8 +6,8 @@ import {
   WorkflowNotFoundError,
 } from '@temporalio/client'
 import type { Logger } from 'pino'
-import type { pipelineRun } from '../../workflows/index.ts'
-import { CONTROL_QUEUE, parseRunId } from '../core/ids.ts'
+import type { pipelineRun, unitCare } from '../../workflows/index.ts'
+import { CONTROL_QUEUE, careId, parseRunId } from '../core/ids.ts'
 import { isOutcome } from '../core/outcome.ts'
 import type { OutboxMessage, OutboxRow, Store } from '../store/types.ts'
 import { describeRun } from './describe-run.ts'
@@ -49,6 +49,9 @@ export function createDispatcher(deps: {
         return start(deps, message)
       case 'cancel':
         return send(message.run, (workflow) => workflow.cancel())
+      case 'care':
+        await careFor(client, message)
+        return 'done'
       case 'signal':
         return send(message.workflowId, (workflow) => workflow.signal(message.signal, ...message.args))
     }
@@ -107,6 +110,18 @@ export function createDispatcher(deps: {
       }
     },
   }
+}
+
+/** Whoever sees to the unit already looks anew; nobody does twice. */
+async function careFor(client: Client, { pool, unit }: Extract<OutboxMessage, { kind: 'care' }>): Promise<void> {
+  await client.workflow.signalWithStart<typeof unitCare>('unitCare', {
+    taskQueue: CONTROL_QUEUE,
+    workflowId: careId(pool, unit),
+    args: [{ pool, unit }],
+    signal: 'look',
+    signalArgs: [],
+    staticSummary: `${pool}/${unit} on its way to the next holder`,
+  })
 }
 
 /** Starts the execution of a try; it is there already if another delivery of this message was faster. */

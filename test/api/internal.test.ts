@@ -108,7 +108,7 @@ describe('a node’s worker', () => {
   test('is told when it no longer holds its leases', async () => {
     const { job } = await started()
 
-    expect(await client.extendLeases(job)).toBe(false)
+    expect(await client.holdsUnits(job, 'node-1')).toBe(false)
   })
 
   test('gives up after its patience when nobody answers, at once when it is refused', async () => {

@@ -439,7 +439,7 @@ describe('the command line', () => {
   })
 
   test('shows who holds what', async () => {
-    await server.store.leases.configure(server.config.pools)
+    await server.store.units.configure(server.config.pools)
 
     expect((await cli('eve', ['pool', 'list'])).out).toMatch(/rig +rig-1 +free/)
   })

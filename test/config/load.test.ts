@@ -61,8 +61,15 @@ describe('the operator’s file', () => {
     expect(config.pools).toEqual([
       {
         name: 'rig',
-        privileged: false,
-        units: [{ name: 'rig-1', labels: ['arch=arm64'], properties: { address: '10.0.0.5' } }],
+        ...{ privileged: false, warnMs: 600_000, probeEveryMs: 60_000 },
+        units: [
+          {
+            name: 'rig-1',
+            labels: ['arch=arm64'],
+            properties: { address: '10.0.0.5' },
+            ...{ capacity: 1, resetCostMs: 0, credentials: {} },
+          },
+        ],
       },
     ])
   })

@@ -10,6 +10,7 @@ import type {
   GateAnswer,
   NodeActivities,
   SegmentInput,
+  UnitKey,
   VoteSignal,
 } from '../../src/core/run-contract.ts'
 
@@ -107,6 +108,8 @@ export function createFakeActivities(): FakeActivities {
       return scenario.begin ?? begun(run, scenario.plan, progressOf(events))
     },
     append: async ({ run, key, events }) => append(run, key, events),
+    careForUnit: async ({ pool, unit }) => ({ kind: 'nothing', sentence: `${pool}/${unit} is ready` }),
+    endContainers: async () => {},
     showWaiting: async () => {},
     async finishTry({ run, try: number, outcome, reason }) {
       append(run, `try/${number}/finished`, [
@@ -152,7 +155,8 @@ export function createFakeActivities(): FakeActivities {
   }
 
   function noted<Name extends keyof Activities>(name: Name): Activities[Name] {
-    const act = async (input: { readonly run: string } | { readonly key: JobKey }): Promise<unknown> => {
+    const act = async (input: { readonly run: string } | { readonly key: JobKey } | UnitKey): Promise<unknown> => {
+      if ('unit' in input) return (asExpected[name] as (input: unknown) => Promise<unknown>)(input)
       const world = worldOf('run' in input ? input.run : input.key.run)
       world.calls.push({ name, input })
       // As in life, what was asked later may be answered earlier; a replay must not depend on it.
@@ -165,10 +169,10 @@ export function createFakeActivities(): FakeActivities {
 
   const names = Object.keys(asExpected) as (keyof Activities)[]
   const all = Object.fromEntries(names.map((name) => [name, noted(name)])) as unknown as Activities
-  const { runSegment, removeVolumes, buildImage, ...control } = all
+  const { runSegment, endContainers, removeVolumes, buildImage, ...control } = all
   return {
     control,
-    node: { runSegment, removeVolumes, buildImage },
+    node: { runSegment, endContainers, removeVolumes, buildImage },
     play(id, scenario) {
       const calls: World['calls'] = []
       const events: RunEvent[] = []

@@ -91,12 +91,12 @@ export async function killAndAwait(system: System, name: Part): Promise<void> {
 /** Whatever carries the installation's label, and every lease and place in a queue. */
 export async function left(system: System, engine: Docker = docker): Promise<string[]> {
   const { units, waiters } = await system.call<{
-    units: readonly { pool: string; lease?: { holder: string } }[]
+    units: readonly { pool: string; leases: readonly { holder: string }[] }[]
     waiters: readonly { holder: string }[]
   }>('GET', '/pools')
   return [
     ...(await leftovers(system.instance, engine)),
-    ...units.flatMap((one) => (one.lease ? [`lease of ${one.pool} by ${one.lease.holder}`] : [])),
+    ...units.flatMap(({ pool, leases }) => leases.map(({ holder }) => `lease of ${pool} by ${holder}`)),
     ...waiters.map((one) => `request of ${one.holder}`),
   ]
 }

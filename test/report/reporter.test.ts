@@ -153,6 +153,7 @@ test('a run that waits for an environment names who holds it', async () => {
     requests: [{ pool: `env:${REPO}/staging`, count: 1, labels: [] }],
     priority: 0,
     ttlMs: 1_000_000,
+    party: REPO,
   })
   await happens(run, { type: 'run.started.v1', try: 1 }, started('staging'))
   await duties()

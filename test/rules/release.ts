@@ -68,9 +68,9 @@ export async function startRelease(
   const activities = createControlActivities({
     ...{ config, store, mirrors, forges, clock, log: pino({ level: 'silent' }) },
     // What is asked for here touches no cluster.
-    ...({ cluster: undefined, deployer: undefined } as unknown as Pick<
+    ...({ cluster: undefined, deployer: undefined, errands: undefined } as unknown as Pick<
       Parameters<typeof createControlActivities>[0],
-      'cluster' | 'deployer'
+      'cluster' | 'deployer' | 'errands'
     >),
   })
   const perform = <T>(act: () => Promise<T>): Promise<T> => new MockActivityEnvironment().run(act)

@@ -2,16 +2,8 @@ import { expect, test } from 'vitest'
 import { JOB_SLOTS } from '../../src/core/pool/state.ts'
 import type { Store } from '../../src/store/types.ts'
 import { delivery, onEveryDatabase, push } from './backend.ts'
+import { pool, RIGS } from './pools.ts'
 
-const RIGS = [
-  {
-    name: 'rig',
-    units: [
-      { name: 'r1', labels: ['arch=arm64'], properties: { url: 'http://r1' } },
-      { name: 'r2', labels: [], properties: {} },
-    ],
-  },
-]
 const STAGING = { pool: 'env:acme/web/staging', count: 1, labels: [] }
 
 function ask(
@@ -27,6 +19,7 @@ function ask(
     requests: [{ pool: 'rig', count, labels }],
     priority: 0,
     ttlMs: 60_000,
+    party: 'acme/web',
     ...rest,
   })
 }
@@ -41,11 +34,14 @@ async function signaled(store: Store): Promise<string[]> {
 await onEveryDatabase((lab) => {
   test('a free unit is granted at once, with its properties and time, and the caller gets no signal', async () => {
     const { store, clock } = lab()
-    await store.leases.configure(RIGS)
+    await store.units.configure(RIGS)
 
     const granted = await ask(store, 'a', { labels: ['arch=arm64'] })
 
-    const lease = { pool: 'rig', unit: 'r1', fence: 1, holder: 'a', since: clock.now, expiresAt: clock.now + 60_000 }
+    const lease = {
+      ...{ pool: 'rig', unit: 'r1', fence: 1, holder: 'a', run: 'a', mode: 'exclusive' },
+      ...{ since: clock.now, expiresAt: clock.now + 60_000 },
+    }
     expect(granted).toEqual({ kind: 'granted', leases: [{ ...lease, properties: { url: 'http://r1' } }] })
     expect(await ask(store, 'a')).toEqual(granted)
     expect(await signaled(store)).toEqual([])
@@ -53,13 +49,13 @@ await onEveryDatabase((lab) => {
 
   test('who has to wait hears where, for whom and why, and is woken when it is granted', async () => {
     const { store } = lab()
-    await store.leases.configure(RIGS)
+    await store.units.configure(RIGS)
     await ask(store, 'a', { count: 2 })
     await ask(store, 'b')
 
     const queued = await ask(store, 'c')
     const again = await ask(store, 'c')
-    await store.leases.release('a')
+    await store.leases.release(['a'])
 
     expect(queued).toMatchObject({
       kind: 'queued',
@@ -77,7 +73,7 @@ await onEveryDatabase((lab) => {
 
   test('jobs get slots as there are any, by priority', async () => {
     const { store } = lab()
-    await store.leases.configure(RIGS)
+    await store.units.configure(RIGS)
     await store.leases.setJobSlots(2)
     const slot = { requests: [{ pool: JOB_SLOTS, count: 1, labels: [] }] }
     await ask(store, 'a', slot)
@@ -85,13 +81,13 @@ await onEveryDatabase((lab) => {
 
     const c = await ask(store, 'c', slot)
     const d = await ask(store, 'd', { ...slot, priority: 1 })
-    await store.leases.configure(RIGS)
+    await store.units.configure(RIGS)
     await store.leases.setJobSlots(1)
-    await store.leases.release('b')
+    await store.leases.release(['b'])
     const afterShrinking = await signaled(store)
     await store.leases.setJobSlots(2)
     const afterGrowing = await signaled(store)
-    await store.leases.release('a', 'd')
+    await store.leases.release(['a', 'd'])
 
     expect(c).toMatchObject({ kind: 'queued', sentence: 'waits for a job slot; all 2 job slots are taken' })
     expect(d).toMatchObject({ kind: 'queued', position: 1 })
@@ -103,19 +99,19 @@ await onEveryDatabase((lab) => {
   test('a hundred askers at once, over several stores, never share a unit', async () => {
     const { store, another } = lab()
     const other = await another()
-    await store.leases.configure(RIGS)
+    await store.units.configure(RIGS)
 
     const answers = await Promise.all(Array.from({ length: 100 }, (_, i) => ask(i % 2 ? store : other, `h${i}`)))
 
     expect(answers.filter((one) => one.kind === 'granted')).toHaveLength(2)
     const { units, waiters } = await store.leases.list()
-    expect(new Set(units.map((unit) => unit.lease?.holder)).size).toBe(2)
+    expect(new Set(units.map((unit) => unit.leases[0]?.holder)).size).toBe(2)
     expect(waiters.map((one) => one.position)).toEqual(Array.from({ length: 98 }, (_, i) => i + 1))
   })
 
   test('what no unit can ever serve is refused with the reason', async () => {
     const { store } = lab()
-    await store.leases.configure(RIGS)
+    await store.units.configure(RIGS)
 
     expect(await ask(store, 'a', { count: 3 })).toEqual({
       kind: 'impossible',
@@ -127,29 +123,9 @@ await onEveryDatabase((lab) => {
     expect((await store.leases.list()).waiters).toEqual([])
   })
 
-  test('extending keeps a lease, and tells who has lost it', async () => {
-    const { store, clock } = lab()
-    await store.leases.configure(RIGS)
-    await ask(store, 'a', { count: 2 })
-    await ask(store, 'b')
-    clock.now += 50_000
-    const held = await store.leases.extend('a', 60_000)
-    clock.now += 50_000
-    const expiredEarly = await store.leases.expire(0)
-    clock.now += 20_000
-    const inGrace = await store.leases.expire(20_000)
-    const expired = await store.leases.expire(5_000)
-
-    expect([held, expiredEarly, inGrace, expired]).toEqual([true, [], [], ['a']])
-    expect(await store.leases.extend('a', 60_000)).toBe(false)
-    expect(await store.leases.ofHolder('a')).toEqual([])
-    expect(await signaled(store)).toEqual(['workflow b'])
-    expect(await ask(store, 'b')).toMatchObject({ kind: 'granted', leases: [{ fence: 2 }] })
-  })
-
   test('the end of a run ends its leases and its requests', async () => {
     const { store } = lab()
-    await store.leases.configure(RIGS)
+    await store.units.configure(RIGS)
     await ask(store, 'one/a', { count: 2 })
     await ask(store, 'one/b')
     await ask(store, 'two/a')
@@ -159,13 +135,13 @@ await onEveryDatabase((lab) => {
 
     expect(await signaled(store)).toEqual(['workflow two/a'])
     const { units, waiters } = await store.leases.list()
-    expect(units.map((unit) => unit.lease?.holder)).toEqual([undefined, 'two/a'])
+    expect(units.map((unit) => unit.leases[0]?.holder)).toEqual([undefined, 'two/a'])
     expect(waiters).toEqual([])
   })
 
   test('an attempt never waits behind an earlier one of its own, and does not end a later one', async () => {
     const { store } = lab()
-    await store.leases.configure(RIGS)
+    await store.units.configure(RIGS)
     await ask(store, 'run/test/e2e/1', { count: 2 })
 
     const second = await ask(store, 'run/test/e2e/2', { count: 2, predecessor: 'run/test/e2e/' })
@@ -195,7 +171,7 @@ await onEveryDatabase((lab) => {
     expect(second).toEqual({ kind: 'superseded', by: 'run3' })
     expect(holder).toEqual(first)
     expect(await signaled(store)).toEqual(['workflow run2'])
-    await store.leases.release('run1')
+    await store.leases.release(['run1'])
     expect(await signaled(store)).toEqual(['workflow run2', 'workflow run3'])
   })
 
@@ -216,12 +192,12 @@ await onEveryDatabase((lab) => {
     const granted = await candidate(first)
     const waiting = await candidate(third)
     const late = await candidate(second)
-    await store.leases.release(first)
+    await store.leases.release([first])
     const promoted = await candidate(third)
     const lateAgain = await candidate(second)
     const timeless = await candidate(unknown)
-    await store.leases.release(third)
-    await store.leases.release(unknown)
+    await store.leases.release([third])
+    await store.leases.release([unknown])
     const alone = await candidate(second)
 
     expect([granted.kind, waiting.kind, promoted.kind, timeless.kind, alone.kind]).toEqual([
@@ -232,17 +208,17 @@ await onEveryDatabase((lab) => {
 
   test('a unit that left the file ends with its holder, and its fence does not fall when it comes back', async () => {
     const { store } = lab()
-    await store.leases.configure(RIGS)
+    await store.units.configure(RIGS)
     await ask(store, 'a', { count: 2 })
     await ask(store, 'env', { requests: [STAGING] })
     const waiting = await ask(store, 'b', { labels: ['arch'] })
 
-    await store.leases.configure([{ name: 'rig', units: RIGS[0]?.units.slice(1) ?? [] }])
+    await store.units.configure([pool('rig', { r2: {} })])
     const held = await store.leases.ofHolder('a')
     const impossible = await ask(store, 'b', { labels: ['arch'] })
-    await store.leases.release('a')
+    await store.leases.release(['a'])
     const left = (await store.leases.list()).units.map((unit) => `${unit.pool} ${unit.unit}`)
-    await store.leases.configure(RIGS)
+    await store.units.configure(RIGS)
     const back = await ask(store, 'c', { labels: ['arch'] })
 
     expect(waiting.kind).toBe('queued')
@@ -251,22 +227,5 @@ await onEveryDatabase((lab) => {
     expect(await signaled(store)).toEqual(['workflow b'])
     expect(left).toEqual(['env:acme/web/staging environment', 'rig r2'])
     expect(back).toMatchObject({ kind: 'granted', leases: [{ unit: 'r1', fence: 2 }] })
-  })
-
-  test('a quarantined unit is not given on until it is well again', async () => {
-    const { store } = lab()
-    await store.leases.configure(RIGS)
-    await store.leases.quarantine('rig', 'r1', 'its node cannot be reached')
-
-    const queued = await ask(store, 'a', { labels: ['arch'] })
-    const free = await ask(store, 'b')
-    await store.leases.quarantine('rig', 'r1', undefined)
-
-    expect(queued).toMatchObject({
-      kind: 'queued',
-      sentence: expect.stringContaining('r1 is quarantined: its node cannot be reached'),
-    })
-    expect(free).toMatchObject({ kind: 'granted', leases: [{ unit: 'r2' }] })
-    expect(await signaled(store)).toEqual(['workflow a'])
   })
 })

@@ -48,7 +48,7 @@ beforeEach(async () => {
   const env = { PENSTOCK_DATA: dir, HOOK_SECRET: 'secret-of-acme-web-32', NPM_TOKEN: 'npm_0123456789' }
   const config = await loadConfig({ file, env })
   store = await openStore({ url: `sqlite:${join(dir, 'penstock.db')}` })
-  await store.leases.configure(config.pools)
+  await store.units.configure(config.pools)
   await store.leases.setJobSlots(10)
   engine = createFakeEngine({ behave: () => ({}) })
   const [node] = await engine.cluster.nodes()
@@ -68,6 +68,7 @@ beforeEach(async () => {
     mirrors: { ensure: never, readFile: never, commitInfo: never } as never,
     forges: () => ({ fastForward: never, source: never }) as never,
     deployer: { deploy: never } as never,
+    errands: { run: never } as never,
     log: pino({ level: 'silent' }),
     clock: Date.now,
   })

@@ -7,6 +7,7 @@ import { openStore } from '../../src/store/open-store.ts'
 import type { Store } from '../../src/store/types.ts'
 import { sweep } from '../../worker/sweep.ts'
 import { newRun, push } from '../store/backend.ts'
+import { pool } from '../store/pools.ts'
 
 const log = pino({ enabled: false })
 let dir: string
@@ -15,7 +16,7 @@ let store: Store
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'pst-sweep-'))
   store = await openStore({ url: `sqlite:${join(dir, 'penstock.db')}` })
-  await store.leases.configure([{ name: 'rigs', units: [{ name: 'one', labels: [], properties: {} }] }])
+  await store.units.configure([pool('rigs', { one: {} })])
 })
 afterEach(async () => {
   await store.close()
@@ -24,7 +25,15 @@ afterEach(async () => {
 
 async function holdRig(holder: string, run: string): Promise<void> {
   const requests = [{ pool: 'rigs', count: 1, labels: [] }]
-  await store.leases.acquire({ holder, run, workflowId: holder, requests, priority: 0, ttlMs: 1_000_000 })
+  await store.leases.acquire({
+    holder,
+    run,
+    workflowId: holder,
+    requests,
+    priority: 0,
+    ttlMs: 1_000_000,
+    party: 'acme/web',
+  })
 }
 
 function clusterWith(owned: () => Promise<readonly string[]>) {
@@ -40,7 +49,7 @@ test('what belongs to no open run is removed, in Docker and in the pools', async
   await sweep({ store, cluster, log })
 
   expect(cluster.removed).toEqual(['acme/web#99'])
-  expect((await store.leases.list()).units.map(({ lease }) => lease)).toEqual([undefined])
+  expect((await store.leases.list()).units.map(({ leases }) => leases)).toEqual([[]])
 })
 
 test('a run that begins while it is looked what there is keeps what it has', async () => {
@@ -53,5 +62,5 @@ test('a run that begins while it is looked what there is keeps what it has', asy
   await sweep({ store, cluster, log })
 
   expect(cluster.removed).toEqual([])
-  expect((await store.leases.list()).units.map(({ lease }) => lease?.holder)).toEqual(['acme/web#1/test/test/1'])
+  expect((await store.leases.list()).units.map(({ leases }) => leases[0]?.holder)).toEqual(['acme/web#1/test/test/1'])
 })

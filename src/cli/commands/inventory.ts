@@ -14,7 +14,7 @@ interface Pools {
     readonly pool: string
     readonly unit: string
     readonly labels: readonly string[]
-    readonly lease?: Lease
+    readonly leases: readonly Lease[]
     readonly quarantined?: string
   }[]
   readonly waiters: readonly {
@@ -34,9 +34,9 @@ export function poolCommand(context: Context): Command {
         const units = pools.units.map((one) => [
           one.pool,
           one.unit,
-          one.quarantined === undefined ? (one.lease ? 'held' : 'free') : `quarantined: ${one.quarantined}`,
-          one.lease ? duration(context.now() - one.lease.since) : '',
-          one.lease?.holder ?? '',
+          one.quarantined === undefined ? (one.leases[0] ? 'held' : 'free') : `quarantined: ${one.quarantined}`,
+          one.leases[0] ? duration(context.now() - one.leases[0].since) : '',
+          one.leases.map(({ holder }) => holder).join(' '),
           one.labels.join(' '),
         ])
         context.terminal.out(table([['POOL', 'UNIT', 'STATE', 'SINCE', 'HOLDER', 'LABELS'], ...units]))

@@ -29,6 +29,8 @@ const GATE_ENDED_PAUSE_MS = 250
 /** Between a change and the answer, so that a step that prints line by line does not make the worker spin. */
 const SETTLE_MS = 4
 /** What the worker remembers of a control volume: which files it made. */
+/** Where the container finds what `WriteSegment.units` says. */
+const UNITS_FILE = '/.penstock/control/units.json'
 const MANIFEST = 'penstock-made.json'
 /** We asked the container to stop: its end is our doing. */
 const STOPPED = 'penstock-stopped'
@@ -119,6 +121,7 @@ export function createNodeEngine({ docker, instance, log, helper }: NodeDeps): N
     const known = await openSegment(key, segment)
     if (known !== undefined && (await readJournal(known)).gate === 'open') return
     const path = (name: string) => join(root, name)
+    const env = { ...request.env, ...(request.units === undefined ? {} : { CI_POOLS_FILE: UNITS_FILE }) }
     const indexes = content.steps.map((_, index) => firstStep + index)
 
     const settings = [
@@ -132,8 +135,9 @@ export function createNodeEngine({ docker, instance, log, helper }: NodeDeps): N
     ]
     await Promise.all([
       writeWhole(path('job'), `${settings.join('\n')}\n`, 0o644),
+      ...(request.units === undefined ? [] : [writeWhole(path('units.json'), `${request.units}\n`, 0o644)]),
       ...content.steps.map((step, index) =>
-        writeWhole(path(`step.${firstStep + index}`), stepScript({ ...request, step }), 0o644),
+        writeWhole(path(`step.${firstStep + index}`), stepScript({ ...request, env, step }), 0o644),
       ),
     ])
     if (known !== undefined) return

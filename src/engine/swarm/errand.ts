@@ -1,0 +1,159 @@
+import { createHash } from 'node:crypto'
+import type Docker from 'dockerode'
+import { LABELS } from '../../core/ids.ts'
+import { byLabels, dockerMessage, isConflict, orAbsent, refusedForGood, removeWithin, sleep } from '../docker.ts'
+import type { Cluster, Errand, ErrandEnd, Errands } from '../types.ts'
+
+const ERRAND_LABEL = 'penstock.errand'
+const SECRET_LABEL = 'penstock.secret'
+const REMOVAL_LIMIT_MS = 20_000
+const POLL_MS = 250
+/** Of what it wrote, this much is told when it failed. */
+const TOLD_LINES = 5
+const TOLD_CHARACTERS = 600
+const ENDED = new Set(['complete', 'failed', 'rejected', 'shutdown', 'orphaned', 'remove'])
+
+interface Task {
+  readonly Status: {
+    readonly State: string
+    readonly Err?: string
+    readonly ContainerStatus?: { readonly ExitCode?: number }
+  }
+}
+
+export function createErrands({
+  docker,
+  instance,
+  resolveImage,
+}: {
+  readonly docker: Docker
+  readonly instance: string
+  readonly resolveImage: Cluster['resolveImage']
+}): Errands {
+  async function run(errand: Errand, signal: AbortSignal): Promise<ErrandEnd> {
+    const name = serviceName(instance, errand.id)
+    try {
+      await ensure(name, errand)
+      return await end(name, errand, signal)
+    } finally {
+      await remove(errand.id)
+    }
+  }
+
+  /** Made once: whoever comes later with the same errand waits for the same container. */
+  async function ensure(name: string, errand: Errand): Promise<void> {
+    if ((await orAbsent(docker.getService(name).inspect())) !== undefined) return
+    const labels = { [LABELS.instance]: instance, [ERRAND_LABEL]: errand.id }
+    const image = await resolveImage(errand.image)
+    const secrets: { SecretID: string; SecretName: string; File: object }[] = []
+    for (const [index, { name: file, value }] of errand.secrets.entries()) {
+      const SecretName = `${name}-${index}`
+      try {
+        const Data = Buffer.from(value).toString('base64')
+        await docker.createSecret({ Name: SecretName, Labels: { ...labels, [SECRET_LABEL]: file }, Data })
+      } catch (error) {
+        if (!isConflict(error)) throw error
+      }
+      const [found] = await docker.listSecrets({ filters: { name: [SecretName] } })
+      const File = { Name: file, UID: '0', GID: '0', Mode: 0o444 }
+      if (found?.ID !== undefined) secrets.push({ SecretID: found.ID, SecretName, File })
+    }
+    const spec = {
+      Name: name,
+      Labels: labels,
+      Mode: { Replicated: { Replicas: 1 } },
+      EndpointSpec: { Mode: 'dnsrr' },
+      TaskTemplate: {
+        ContainerSpec: {
+          Image: image,
+          Labels: labels,
+          Init: true,
+          Command: ['/bin/sh', '-ec', errand.run.join('\n')],
+          Env: [
+            ...Object.entries(errand.env).map(([key, value]) => `${key}=${value}`),
+            ...errand.secrets.map(({ name: file }) => `${file}_FILE=/run/secrets/${file}`),
+          ],
+          Secrets: secrets,
+        },
+        Placement: { Constraints: [...errand.constraints] },
+        RestartPolicy: { Condition: 'none' },
+      },
+    }
+    try {
+      await refusedForGood(
+        `Docker refused the container of ${errand.id}`,
+        docker.createService(spec as Docker.CreateServiceOptions),
+      )
+    } catch (error) {
+      if (!isConflict(error)) throw error
+    }
+  }
+
+  async function end(name: string, errand: Errand, signal: AbortSignal): Promise<ErrandEnd> {
+    const service = await docker.getService(name).inspect()
+    const deadline = Date.parse(service.CreatedAt) + errand.timeoutMs
+    for (;;) {
+      const [task] = (await docker.listTasks({ filters: { service: [name] } })) as unknown as Task[]
+      const { State, Err, ContainerStatus } = task?.Status ?? { State: 'new' }
+      if (State === 'complete') return { kind: 'done' }
+      if (ENDED.has(State)) {
+        const how = ContainerStatus?.ExitCode ? `exit code ${ContainerStatus.ExitCode}` : (Err ?? State)
+        return { kind: 'failed', why: [how, await lastLines(name, errand)].filter(Boolean).join(': ') }
+      }
+      if (Date.now() > deadline) {
+        const where = State === 'running' ? 'it still ran' : `it was still ${State}${Err ? ` (${Err})` : ''}`
+        return { kind: 'failed', why: `${where} after ${Math.round(errand.timeoutMs / 1000)} s` }
+      }
+      await sleep(POLL_MS, signal)
+    }
+  }
+
+  /** What it wrote last, without its secrets. */
+  async function lastLines(name: string, { secrets }: Errand): Promise<string> {
+    try {
+      const asked = { stdout: true, stderr: true, tail: TOLD_LINES, follow: false } as const
+      const logs = (await docker.getService(name).logs(asked)) as unknown as Buffer
+      let text = withoutFrames(Buffer.from(logs)).trim()
+      for (const { value } of secrets) text = text.replaceAll(value, '***')
+      return text.slice(-TOLD_CHARACTERS)
+    } catch (error) {
+      return `what it wrote cannot be read: ${dockerMessage(error)}`
+    }
+  }
+
+  async function remove(id: string): Promise<void> {
+    const filters = byLabels({ [LABELS.instance]: instance, [ERRAND_LABEL]: id })
+    for (const { ID } of await docker.listServices({ filters })) {
+      await removeWithin(REMOVAL_LIMIT_MS, () => docker.getService(ID).remove())
+    }
+    for (const { ID } of await docker.listSecrets({ filters })) {
+      await removeWithin(REMOVAL_LIMIT_MS, () => docker.getSecret(ID).remove())
+    }
+  }
+
+  return {
+    run,
+    remove,
+    async owned() {
+      const filters = { label: [`${LABELS.instance}=${instance}`, ERRAND_LABEL] }
+      const found = [...(await docker.listServices({ filters })), ...(await docker.listSecrets({ filters }))]
+      return [...new Set(found.flatMap(({ Spec }) => Spec?.Labels?.[ERRAND_LABEL] ?? []))].sort()
+    },
+  }
+}
+
+function serviceName(instance: string, id: string): string {
+  return `pst-errand-${createHash('sha256').update(`${instance}\0${id}`).digest('hex').slice(0, 20)}`
+}
+
+/** Docker's log stream: frames of a head of 8 bytes, whose last four are the length, and that many bytes. */
+function withoutFrames(stream: Buffer): string {
+  const parts: Buffer[] = []
+  let at = 0
+  while (at + 8 <= stream.length) {
+    const length = stream.readUInt32BE(at + 4)
+    parts.push(stream.subarray(at + 8, at + 8 + length))
+    at += 8 + length
+  }
+  return Buffer.concat(parts).toString('utf8')
+}

@@ -1,0 +1,250 @@
+import type { PoolSettings, UnitSettings } from '../core/pool/settings.ts'
+import { JOB_SLOTS } from '../core/pool/state.ts'
+import type { Database, Writing } from './database.ts'
+import { recordAudit } from './database.ts'
+import type { Actor, Care, Refusal, Units } from './pool-types.ts'
+import { firstPhase, grant, judgeAnew, leave, NEW_UNIT, startCare } from './pools/queue.ts'
+import { ENVIRONMENT_POOL, isHandedOver, readTables, type Tables, type Unit } from './pools/tables.ts'
+
+/** So often reset or probe may fail before the unit counts as broken. */
+const MOST_FAILURES = 3
+const TRY_AGAIN_MS = 5_000
+
+export function createUnits(database: Database): Units {
+  /** A change that a person makes to one unit: refused, or recorded in the audit. */
+  function change(
+    by: Actor,
+    at: { readonly pool: string; readonly unit: string },
+    action: string,
+    detail: object,
+    act: (tx: Writing, tables: Tables, unit: Unit) => Promise<Refusal | undefined>,
+  ): Promise<Refusal | undefined> {
+    return database.write(async (tx) => {
+      const tables = await readTables(tx.db)
+      const unit = findUnit(tables, at.pool, at.unit)
+      if (unit === undefined) return noUnit(tables, at.pool, at.unit)
+      const refused = await act(tx, tables, unit)
+      if (refused !== undefined) return refused
+      await recordAudit(tx, { by: by.person, channel: by.channel, action, on: `${at.pool}/${at.unit}`, detail })
+      return undefined
+    })
+  }
+
+  return {
+    configure: (pools) =>
+      database.write(async (tx) => {
+        const before = await readTables(tx.db)
+        const { db } = tx
+        await db.updateTable('pools').set({ gone: 1 }).where('source', '=', 'file').execute()
+        await db
+          .updateTable('units')
+          .set({ gone: 1 })
+          .where('source', '=', 'file')
+          .where('pool', 'not like', `${ENVIRONMENT_POOL}%`)
+          .where('pool', '!=', JOB_SLOTS)
+          .execute()
+        for (const { name, units, ...settings } of pools) {
+          await storePool(tx, name, settings, 'file')
+          for (const { name: unit, ...known } of units) {
+            await storeUnit(tx, before, { pool: name, unit, settings, source: 'file' }, known)
+          }
+        }
+        await judgeAnew(tx)
+      }),
+
+    putPool: (by, pool, settings) =>
+      database.write(async (tx) => {
+        const known = (await readTables(tx.db)).pools.get(pool)
+        if (known?.source === 'file') return inTheFile(`pool "${pool}"`)
+        await storePool(tx, pool, settings, 'api')
+        await recordAudit(tx, { by: by.person, channel: by.channel, action: 'pool.put', on: pool, detail: settings })
+        await judgeAnew(tx)
+        return undefined
+      }),
+
+    putUnit: (by, pool, unit, settings) =>
+      database.write(async (tx) => {
+        const tables = await readTables(tx.db)
+        const known = tables.pools.get(pool)
+        if (known === undefined) return noPool(tables, pool)
+        if (findUnit(tables, pool, unit)?.source === 'file') return inTheFile(`unit "${unit}" of pool "${pool}"`)
+        await storeUnit(tx, tables, { pool, unit, settings: known, source: 'api' }, settings)
+        const on = `${pool}/${unit}`
+        await recordAudit(tx, { by: by.person, channel: by.channel, action: 'unit.put', on, detail: settings })
+        await judgeAnew(tx)
+        return undefined
+      }),
+
+    removeUnit: (by, pool, unit) =>
+      change(by, { pool, unit }, 'unit.removed', {}, async (tx, _tables, known) => {
+        if (known.source === 'file') return inTheFile(`unit "${unit}" of pool "${pool}"`)
+        await update(tx, pool, unit, { gone: 1 })
+        await judgeAnew(tx)
+        return undefined
+      }),
+
+    setService: (by, pool, unit, service, reason) =>
+      change(by, { pool, unit }, `unit.${service}`, { reason }, async (tx, _tables, { leases }) => {
+        if (service === 'maintenance' && leases.length > 0) {
+          const holders = leases.map(({ holder }) => holder).join(', ')
+          return refused(`${pool}/${unit} is held by ${holders}: drain it, or take it`)
+        }
+        const isEmpty = service === 'draining' && leases.length === 0
+        await update(tx, pool, unit, {
+          service: isEmpty ? 'maintenance' : service,
+          service_by: service === 'in_service' ? null : by.person,
+          service_reason: service === 'in_service' || reason === '' ? null : reason,
+        })
+        await grant(tx)
+        return undefined
+      }),
+
+    clear: (by, pool, unit, reason) =>
+      change(by, { pool, unit }, 'unit.cleared', { reason }, async (tx, tables, { leases }) => {
+        for (const lease of leases) {
+          if (lease.ended_at !== null) await leave(tx, tables, [lease.holder], { isGone: true })
+        }
+        await update(tx, pool, unit, { quarantined: null, phase: 'ready', failures: 0 })
+        await grant(tx)
+        return undefined
+      }),
+
+    caredFor: () =>
+      database.read((db) =>
+        db
+          .selectFrom('units')
+          .select(['pool', 'unit'])
+          .where('phase', '!=', 'ready')
+          .where('gone', '=', 0)
+          .orderBy('pool')
+          .orderBy('unit')
+          .execute(),
+      ),
+
+    care: (pool, unit) =>
+      database.read(async (db): Promise<Care> => {
+        const tables = await readTables(db)
+        const known = findUnit(tables, pool, unit)
+        const settings = tables.pools.get(pool)
+        if (known === undefined || settings === undefined || known.phase === 'ready') return { kind: 'nothing' }
+        const ms = known.due_at - database.now()
+        if (ms > 0) return { kind: 'wait', ms }
+        const { phase, properties, tries, fence } = known
+        return { kind: 'try', pool, unit, phase, number: tries, settings, properties, fence }
+      }),
+
+    cared: ({ pool, unit, number }, failure) =>
+      database.write(async (tx) => {
+        const tables = await readTables(tx.db)
+        const known = findUnit(tables, pool, unit)
+        if (known === undefined || known.phase === 'ready' || known.tries !== number) return
+        const settings = tables.pools.get(pool)
+        const next = { tries: number + 1, due_at: tx.now }
+        if (failure === undefined) {
+          if (known.phase === 'resetting' && settings?.probe !== undefined) {
+            await update(tx, pool, unit, { ...next, phase: 'probing' })
+            return
+          }
+          await update(tx, pool, unit, { ...next, phase: 'ready', failures: 0, quarantined: null })
+          if (known.quarantined !== null) {
+            const on = `${pool}/${unit}`
+            await recordAudit(tx, { by: 'penstock', channel: 'probe', action: 'unit.cleared', on })
+          }
+          await grant(tx)
+          return
+        }
+        const failures = known.failures + 1
+        const isBroken = failures >= MOST_FAILURES
+        const what = known.phase === 'resetting' ? 'reset' : 'probe'
+        const reason = `its ${what} failed ${failures} times: ${failure}`
+        await update(tx, pool, unit, {
+          ...next,
+          failures,
+          // What was begun on a unit that is broken is begun anew: a reset that failed may have left anything.
+          phase: firstPhase(settings),
+          due_at: tx.now + (isBroken ? (settings?.probeEveryMs ?? TRY_AGAIN_MS) : TRY_AGAIN_MS),
+          ...(isBroken ? { quarantined: reason } : {}),
+        })
+        if (isBroken && known.quarantined === null) {
+          const on = `${pool}/${unit}`
+          const detail = { reason }
+          await recordAudit(tx, { by: 'penstock', channel: 'probe', action: 'unit.quarantined', on, detail })
+        }
+        // Who keeps back other units for this one may let them go.
+        if (isBroken) await grant(tx)
+      }),
+  }
+}
+
+async function storePool(tx: Writing, pool: string, settings: PoolSettings, source: 'file' | 'api'): Promise<void> {
+  const now = { settings: JSON.stringify(settings), source, gone: 0 }
+  await tx.db
+    .insertInto('pools')
+    .values({ pool, ...now })
+    .onConflict((conflict) => conflict.column('pool').doUpdateSet(now))
+    .execute()
+}
+
+async function storeUnit(
+  tx: Writing,
+  before: Tables,
+  at: {
+    readonly pool: string
+    readonly unit: string
+    readonly settings: PoolSettings
+    readonly source: 'file' | 'api'
+  },
+  { labels, properties, notes, capacity, resetCostMs }: UnitSettings,
+): Promise<void> {
+  const { pool, unit, settings, source } = at
+  const now = {
+    labels: JSON.stringify(labels),
+    properties: JSON.stringify(properties),
+    notes: notes ?? null,
+    capacity,
+    reset_cost: resetCostMs,
+    source,
+    gone: 0,
+  }
+  await tx.db
+    .insertInto('units')
+    .values({ ...NEW_UNIT, pool, unit, ...now })
+    // The fence stays: it must not fall when a unit is taken out and put back.
+    .onConflict((conflict) => conflict.columns(['pool', 'unit']).doUpdateSet(now))
+    .execute()
+  const known = before.units.find((one) => one.pool === pool && one.unit === unit)
+  // Nobody knows of a unit that is new, or was away, whether it works.
+  const isNew = known === undefined || known.gone === 1
+  if (isNew && settings.probe !== undefined && (known?.leases.length ?? 0) === 0) {
+    await startCare(tx, pool, unit, 'probing')
+  } else if (known !== undefined && known.phase !== 'ready' && firstPhase(settings) === 'ready') {
+    await update(tx, pool, unit, { phase: 'ready', quarantined: null, failures: 0 })
+  }
+}
+
+async function update({ db }: Writing, pool: string, unit: string, to: object): Promise<void> {
+  await db.updateTable('units').set(to).where('pool', '=', pool).where('unit', '=', unit).execute()
+}
+
+export function findUnit({ units }: Tables, pool: string, unit: string): Unit | undefined {
+  if (!isHandedOver(pool)) return undefined
+  return units.find((one) => one.pool === pool && one.unit === unit && one.gone === 0)
+}
+
+export function refused(why: string): Refusal {
+  return { kind: 'refused', why }
+}
+
+function inTheFile(what: string): Refusal {
+  return refused(`${what} is in the operator's file, which alone may change it`)
+}
+
+export function noPool({ pools }: Tables, pool: string): Refusal {
+  return refused(`there is no pool "${pool}"; there are: ${[...pools.keys()].join(', ') || 'none'}`)
+}
+
+export function noUnit(tables: Tables, pool: string, unit: string): Refusal {
+  if (!tables.pools.has(pool)) return noPool(tables, pool)
+  const units = tables.units.filter((one) => one.pool === pool && one.gone === 0).map((one) => one.unit)
+  return refused(`pool "${pool}" has no unit "${unit}"; it has: ${units.join(', ') || 'none'}`)
+}
