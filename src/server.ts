@@ -12,6 +12,7 @@ import { serveGit } from './git/serve.ts'
 import { createTextMasker } from './logs/masker.ts'
 import { createLogStore } from './logs/store.ts'
 import { parseJUnit } from './results/junit.ts'
+import { writeJUnit } from './results/write-junit.ts'
 import { createSpecDifferences } from './rules/spec-difference.ts'
 import { SPEC_FILE } from './spec/parse.ts'
 import { openStore } from './store/open-store.ts'
@@ -48,6 +49,7 @@ async function main(): Promise<void> {
       differences({ name: repository.name, forge: forges(repository) }, commit, base),
     textMasker: createTextMasker,
     parseJunit: (bytes) => parseJUnit(bytes).cases,
+    writeJunit: writeJUnit,
     mount: (express) => mountGit(express, mirrors),
   })
   const server = createHttpServer(app)

@@ -36,6 +36,8 @@ export interface ApiDeps {
   ) => (text: string) => string
   /** Reads a JUnit file. Throws an error with a message for the user if it is none. */
   readonly parseJunit: (bytes: Buffer) => readonly TestCase[]
+  /** JUnit XML of a suite. */
+  readonly writeJunit: (suite: string, cases: readonly TestCase[]) => string
   /** A node's worker said that it lives, after that is recorded: for the label by which jobs choose nodes. */
   readonly onNodeAlive?: (node: { readonly id: string; readonly hostname: string }) => Promise<void>
   /** More pages beside the interface (the web). Mounted after it, before "not found". */

@@ -7,6 +7,7 @@ import { logRoutes } from './log.ts'
 import { mergeRoutes } from './merges.ts'
 import type { Route } from './route.ts'
 import { runRoutes } from './runs.ts'
+import { sessionRoutes } from './sessions.ts'
 
 /** What people and their programs use. */
 export function publicRoutes(deps: ApiDeps): readonly Route[] {
@@ -15,6 +16,7 @@ export function publicRoutes(deps: ApiDeps): readonly Route[] {
     ...runRoutes(deps),
     ...logRoutes(deps),
     ...gateRoutes(deps),
+    ...sessionRoutes(deps),
     ...inventoryRoutes(deps),
     ...forgeRoutes(deps),
     ...mergeRoutes(deps),

@@ -90,6 +90,13 @@ function canonical({ commit, specDigest, deliverables }: SessionSubject): string
   return JSON.stringify([commit, specDigest, [...deliverables].sort()])
 }
 
+/** Why a file of this size cannot be added to what is there. */
+export function evidenceProblem(evidence: readonly { readonly size: number }[], size: number): string | undefined {
+  const bytes = evidence.reduce((sum, one) => sum + one.size, size)
+  if (evidence.length < SESSION_LIMITS.evidence && bytes <= SESSION_LIMITS.evidenceBytes) return undefined
+  return `a session takes at most ${SESSION_LIMITS.evidence} files and ${SESSION_LIMITS.evidenceBytes} bytes of evidence`
+}
+
 /** How the job ends by it; undefined while people are at it. */
 export function sessionEnd(session: SessionFacts): { readonly outcome: Outcome; readonly reason?: string } | undefined {
   const { state, checklist, answers } = session

@@ -4,6 +4,7 @@ import { type JobKey, jobId } from '../core/ids.ts'
 import { isOutcome } from '../core/outcome.ts'
 import type { ManualTest } from '../core/plan.ts'
 import {
+  evidenceProblem,
   type ItemAnswer,
   type ItemResult,
   keptAnswers,
@@ -114,11 +115,8 @@ export function createSessions(database: Database): Sessions {
         if (session.paused) return refusedPaused(session)
         if (session.evidence.some((one) => one.item === item && one.name === name && one.digest === digest))
           return UNCHANGED
-        const bytes = session.evidence.reduce((sum, one) => sum + one.size, size)
-        if (session.evidence.length >= SESSION_LIMITS.evidence || bytes > SESSION_LIMITS.evidenceBytes) {
-          const most = `${SESSION_LIMITS.evidence} files and ${SESSION_LIMITS.evidenceBytes} bytes`
-          return { kind: 'refused', why: `a session takes at most ${most} of evidence` }
-        }
+        const why = evidenceProblem(session.evidence, size)
+        if (why !== undefined) return { kind: 'refused', why }
         const { by } = actor
         if (!isTesting(session, by)) await join(tx, key, by)
         await insertEvidence(tx, key, { id: session.evidence.length + 1, ...file, by, at: tx.now })

@@ -15,6 +15,7 @@ import type { Forge } from '../../src/forge/types.ts'
 import { createTextMasker } from '../../src/logs/masker.ts'
 import { createLogStore, type LogStore } from '../../src/logs/store.ts'
 import { parseJUnit } from '../../src/results/junit.ts'
+import { writeJUnit } from '../../src/results/write-junit.ts'
 import { openStore } from '../../src/store/open-store.ts'
 import type { RunRow, Store } from '../../src/store/types.ts'
 import { COMMIT } from '../forge/payloads.ts'
@@ -139,6 +140,7 @@ export async function startServer(): Promise<Running> {
     specDifference: async (_repo, _commit, base) => ({ changed: true, base, tip: COMMIT, text: '+run: \u202eevil\n' }),
     textMasker: createTextMasker,
     parseJunit: (bytes) => parseJUnit(bytes).cases,
+    writeJunit: writeJUnit,
   }
   const server: Server = createHttpServer(createApp(deps))
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
