@@ -30,7 +30,7 @@ export function createSessionActivities({ config, store, runOf }: ControlContext
       key,
       manual,
       subject: sessionSubject(change.commit, specDigest ?? '', deliverables),
-      units: units.map(({ pool, unit, properties }) => ({ pool, unit, properties })),
+      units: units.map(({ pool, unit, properties, expiresAt }) => ({ pool, unit, properties, expiresAt })),
       ...(environment === undefined ? {} : { environment }),
       ...(url ? { url } : {}),
     })

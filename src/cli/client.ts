@@ -32,6 +32,8 @@ export class ConnectionLost extends Error {
 export interface ApiClient {
   get<T>(path: string): Promise<T>
   post<T>(path: string, body?: unknown): Promise<T>
+  /** Bytes as they are. */
+  upload<T>(path: string, bytes: Uint8Array): Promise<T>
   remove(path: string): Promise<void>
   /** A body as it comes. @throws ConnectionLost when it breaks off */
   stream(path: string, headers?: Readonly<Record<string, string>>): AsyncIterable<Uint8Array>
@@ -69,6 +71,9 @@ export function createApiClient({ url, token }: { readonly url: string; readonly
     body?: unknown,
     headers: Readonly<Record<string, string>> = {},
   ): Promise<Response> {
+    const isBytes = body instanceof Uint8Array
+    const type = isBytes ? 'application/octet-stream' : 'application/json'
+    const sent = isBytes ? Buffer.from(body) : JSON.stringify(body)
     let response: Response
     try {
       response = await fetch(`${base}${where}`, {
@@ -77,9 +82,9 @@ export function createApiClient({ url, token }: { readonly url: string; readonly
         headers: {
           authorization: `Bearer ${token}`,
           ...headers,
-          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+          ...(body === undefined ? {} : { 'content-type': type }),
         },
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        ...(body === undefined ? {} : { body: sent }),
       })
     } catch (cause) {
       throw new NoServer(`no server answers at ${url}`, { cause })
@@ -112,6 +117,9 @@ export function createApiClient({ url, token }: { readonly url: string; readonly
     },
     async post<T>(where: string, body: unknown = {}) {
       return (await json(await ask('POST', where, body))) as T
+    },
+    async upload<T>(where: string, bytes: Uint8Array) {
+      return (await json(await ask('POST', where, bytes))) as T
     },
     async remove(where) {
       await ask('DELETE', where)

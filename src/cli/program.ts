@@ -17,6 +17,7 @@ import { planCommand } from './commands/plan.ts'
 import { pullCommand } from './commands/pull.ts'
 import { runCommand } from './commands/run.ts'
 import { schemaCommand } from './commands/schema.ts'
+import { sessionCommand } from './commands/session.ts'
 import type { Terminal } from './commands/spec-file.ts'
 import { createContext, EXIT_ERROR } from './context.ts'
 import { visible } from './text.ts'
@@ -45,6 +46,7 @@ export async function runCli(args: readonly string[], surroundings: Surroundings
     voteCommand(context, 'approve'),
     voteCommand(context, 'reject'),
     voteTokenCommand(context),
+    sessionCommand(context),
     gatesCommand(context),
     breakGlassCommand(context),
     reviewCommand(context),

@@ -781,7 +781,8 @@ export interface SessionRow {
   readonly evidence: readonly EvidenceRow[]
 }
 
-export type SessionUnit = Pick<LeaseRow, 'pool' | 'unit' | 'properties'>
+/** `expiresAt`: when it has to be given back at the latest. */
+export type SessionUnit = Pick<LeaseRow, 'pool' | 'unit' | 'properties' | 'expiresAt'>
 
 export interface TesterRow {
   readonly person: string

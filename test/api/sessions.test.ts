@@ -33,7 +33,7 @@ async function session() {
     subject: sessionSubject(run.change.commit, 'spec', []),
     environment: 'staging',
     url: 'http://staging.test',
-    units: [{ pool: 'rig', unit: 'rig-1', properties: { arch: 'arm64' } }],
+    units: [{ pool: 'rig', unit: 'rig-1', properties: { arch: 'arm64' }, expiresAt: server.now() + 60_000 }],
   })
   const path = `/api/v1/runs/${run.number}/sessions/e2e/manual/1`
   const post = (person: string, where: string, body: unknown = {}) =>

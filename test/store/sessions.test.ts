@@ -20,7 +20,7 @@ const TESS: SessionActor = { by: 'tess', channel: 'cli' }
 const BEN: SessionActor = { by: 'ben', channel: 'api' }
 
 function open(store: Store, attempt = 1, subject = SUBJECT) {
-  const units = [{ pool: 'phone', unit: 'p1', properties: { os: 'android' } }]
+  const units = [{ pool: 'phone', unit: 'p1', properties: { os: 'android' }, expiresAt: 2_000_000_000_000 }]
   return store.sessions.open({ key: { ...KEY, attempt }, manual: MANUAL, subject, units, url: 'http://staging' })
 }
 
