@@ -80,8 +80,10 @@ function manualLines(
   return [`  ${title}: ${facts.join('; ')}`, ...items]
 }
 
-function poolFact({ pool, count, labels }: Job['pools'][number]): string {
-  return `holds ${count} of pool ${pool}${labels.length > 0 ? ` with ${labels.join(', ')}` : ''}`
+function poolFact({ pool, count, labels, where, mode }: Job['pools'][number]): string {
+  const marked = labels.length > 0 ? ` with ${labels.join(', ')}` : ''
+  const asked = where === undefined ? '' : ` where ${where}`
+  return `holds ${count} of pool ${pool}${mode === 'shared' ? ' to share' : ''}${marked}${asked}`
 }
 
 function formatSeconds(seconds: number): string {

@@ -159,7 +159,7 @@ const SYNONYMS: Readonly<Record<string, string>> = {
   tests: 'test',
 }
 
-const LATER = new Set(['matrix', 'services', 'where', 'cache', 'caches', 'artifacts', 'when', 'if', 'retry'])
+const LATER = new Set(['matrix', 'services', 'cache', 'caches', 'artifacts', 'when', 'if', 'retry'])
 
 /** What a spec can never ask for: it would reach beyond its container. */
 const NEVER = new Set([

@@ -176,11 +176,15 @@ function toSecrets(secrets: SecretsInput | undefined): SecretUse[] {
 function toPools(pool: PoolInput | undefined): PoolRequest[] {
   if (pool === undefined) return []
   if (typeof pool === 'string') return [{ pool, count: 1, labels: [] }]
-  return Object.entries(pool).map(([name, how]) =>
-    typeof how === 'number'
-      ? { pool: name, count: how, labels: [] }
-      : { pool: name, count: how.count ?? 1, labels: how.labels ?? [] },
-  )
+  return Object.entries(pool).map(([name, how]) => {
+    if (typeof how === 'number') return { pool: name, count: how, labels: [] }
+    const { count = 1, labels = [], where, mode } = how
+    return {
+      ...{ pool: name, count, labels },
+      ...(where === undefined ? {} : { where }),
+      ...(mode === undefined ? {} : { mode }),
+    }
+  })
 }
 
 function toResources(input: ResourcesInput | undefined, defaults: Resources): Resources {

@@ -41,6 +41,7 @@ export const LIMITS = {
   constraints: 20,
   pools: 10,
   poolUnits: 100,
+  where: 1000,
   secrets: 50,
   reports: 20,
   deliverables: 20,
@@ -331,6 +332,17 @@ const Count = z
   .min(1, { error: COUNT_EXPECTED })
   .max(LIMITS.poolUnits, { error: COUNT_EXPECTED })
 
+const WHERE_EXPECTED = `expected an expression such as arch == 'arm64' && memory >= 4, at most ${LIMITS.where} characters`
+const Where = z
+  .string({ error: WHERE_EXPECTED })
+  .min(1, { error: WHERE_EXPECTED })
+  .max(LIMITS.where, { error: WHERE_EXPECTED })
+  .meta({
+    id: 'Where',
+    description:
+      "Which units will do, in CEL over their properties: `arch == 'arm64' && memory >= 4`. `unit` is the name of the unit, `labels` the list of its labels.",
+  })
+
 const Pool = z
   .union(
     [
@@ -350,11 +362,19 @@ const Pool = z
                 )
                   .meta({ description: 'Labels every unit must carry: `key` or `key=value`.' })
                   .optional(),
+                where: Where.optional(),
+                mode: z
+                  .enum(['shared', 'exclusive'], { error: 'expected shared or exclusive' })
+                  .meta({
+                    description:
+                      '`exclusive` (default): nobody else holds the unit meanwhile. `shared`: one of its places, as many as the operator gave it.',
+                  })
+                  .optional(),
               },
-              'expected count and labels',
+              'expected count, labels, where and mode',
             ),
           ],
-          { error: `${COUNT_EXPECTED}, or a mapping with count and labels` },
+          { error: `${COUNT_EXPECTED}, or a mapping with count, labels, where and mode` },
         ),
         LIMITS.pools,
         'expected a pool',
@@ -365,7 +385,7 @@ const Pool = z
   .meta({
     id: 'Pool',
     description:
-      'Resources the job holds while it runs: the name of a pool (one unit), or a mapping of pools to a count or to `{count, labels}`. All are granted together.',
+      'Resources the job holds while it runs: the name of a pool (one unit), or a mapping of pools to a count or to `{count, labels, where, mode}`. All are granted together.',
   })
 
 const SECRET_EXPECTED = 'expected secret names, or a mapping of names to env or file'
