@@ -75,12 +75,14 @@ export async function job(input: JobInput): Promise<JobResult> {
   try {
     result = await whole.run(() => attempt(input, () => wakeUps, seen))
   } catch (err) {
-    if (isCancellation(err)) {
-      const isStopped = loss !== undefined && !CancellationScope.current().consideredCancelled
-      result = isStopped ? { outcome: 'failed', reason: loss ?? '', lost: false } : { outcome: 'canceled', lost: false }
-    } else if (err instanceof ApplicationFailure || err instanceof ActivityFailure) {
+    if (isCancellation(err)) result = { outcome: 'canceled', lost: false }
+    else if (err instanceof ApplicationFailure || err instanceof ActivityFailure) {
       result = { outcome: 'errored', reason: reasonOf(err), lost: false }
     } else throw err
+  }
+  // Nobody canceled the run: the job has lost what it worked on.
+  if (loss !== undefined && result.outcome === 'canceled' && !CancellationScope.current().consideredCancelled) {
+    result = { ...result, outcome: 'failed', reason: loss }
   }
   const recorded = await CancellationScope.nonCancellable(() => endJob(input, seen, toEnd(result)))
   // The first record stands. Temporal's memory may be older: then this attempt had ended, and its container is long gone.
