@@ -36,7 +36,8 @@ export function createRules(deps: RulesDeps): readonly Rule[] {
   const whoIs = (login: string, repository: RepositoryConfig) => personOf(config, repository, login)
   const specDifference = createSpecDifferences({ mirrors, file: SPEC_FILE })
   const upToDate = createUpToDate({ mirrors, clock })
-  const ballots = createBallots({ config, store, clock, proof: 'forge' })
+  const roleOf = async (repository: RepositoryConfig, login: string) => deps.forges(repository).people?.role(login)
+  const ballots = createBallots({ config, store, clock, roleOf, proof: 'forge' })
   const mask = createMasks(config)
   const urlOf = (run: number) => `${config.server.url}/api/v1/runs/${run}`
   return [

@@ -17,7 +17,7 @@ import {
   WorkflowIdReusePolicy,
   workflowInfo,
 } from '@temporalio/workflow'
-import type { Answer } from '../src/core/approval.ts'
+import type { Answer, OnExpiry } from '../src/core/approval.ts'
 import type { RunEvent, Waiting } from '../src/core/events.ts'
 import { CONTROL_QUEUE, jobId, nodeQueue } from '../src/core/ids.ts'
 import { type Outcome, worstOutcome } from '../src/core/outcome.ts'
@@ -70,6 +70,9 @@ const ASK_AGAIN = '1 min'
 const EXPIRY_STEP_MS = 1_000
 /** An attempt that the infrastructure lost is run again at most this often, where the spec says it may be. */
 const MOST_LOST_ATTEMPTS = 3
+
+/** What becomes of a run whose gate nobody has answered in time. */
+const EXPIRED: Readonly<Record<OnExpiry, Outcome>> = { fail: 'failed', cancel: 'canceled', skip: 'skipped' }
 
 /** A node whose worker does not take its cleaning up within this time does it when it is back: neither run nor gate waits. */
 const NODE_AWAY = '15 s'
@@ -154,7 +157,9 @@ function createRun(input: RunInput, begun: Begun) {
         continue
       }
       const ended = await runStage(ready, stage)
-      if (ended.outcome !== 'succeeded' && ended.outcome !== 'skipped') {
+      // What a gate guards is not done because nobody answered.
+      const isStopped = ended.outcome === 'skipped' && stage.kind === 'gate'
+      if (isStopped || (ended.outcome !== 'succeeded' && ended.outcome !== 'skipped')) {
         return { outcome: ended.outcome, reason: `${stage.name}: ${ended.reason ?? ended.outcome}` }
       }
     }
@@ -489,10 +494,11 @@ function createRun(input: RunInput, begun: Begun) {
       await showWaiting({ kind: 'approval', sentence: answer.sentence })
       const seen = wakeUps
       const news = () => votes.length > 0 || wakeUps !== seen
-      const left = timeLeft(answer)
+      const { left, isExpiry } = timeLeft(answer)
+      const summary = isExpiry ? `${gateName} expires` : `${gateName} is looked at again`
       if (left === undefined) await condition(news)
-      else if (!(await condition(news, left, { summary: `${gateName} expires` }))) {
-        answer = await quick.expireGate({ run, gate: gateName })
+      else if (!(await condition(news, left, { summary }))) {
+        answer = isExpiry ? await quick.expireGate({ run, gate: gateName }) : await open()
         continue
       }
       const next = votes.shift()
@@ -505,9 +511,9 @@ function createRun(input: RunInput, begun: Begun) {
     if (answer.variables !== undefined) gateVariables = answer.variables
     remark = answer.broken
     await showWaiting(undefined)
-    return answer.kind === 'approved'
-      ? { outcome: 'succeeded' }
-      : { outcome: 'failed', reason: `${answer.kind}: ${answer.sentence}` }
+    if (answer.kind === 'approved') return { outcome: 'succeeded' }
+    const outcome = answer.kind === 'expired' ? EXPIRED[answer.onExpiry ?? 'fail'] : 'failed'
+    return { outcome, reason: `${answer.kind}: ${answer.sentence}` }
   }
 
   async function promote(ready: Ready, stage: PromoteStage): Promise<Ended> {
@@ -532,9 +538,11 @@ function createRun(input: RunInput, begun: Begun) {
 }
 
 /** By the clock that decides on it, where the answer says so; answers of earlier releases did not. */
-function timeLeft({ expiresAt, expiresInMs }: GateAnswer): number | undefined {
-  if (expiresAt === undefined) return undefined
-  return Math.max(expiresInMs ?? expiresAt - Date.now(), EXPIRY_STEP_MS)
+function timeLeft({ expiresAt, expiresInMs, lookInMs }: GateAnswer): { left?: number; isExpiry: boolean } {
+  const expires = expiresAt === undefined ? undefined : (expiresInMs ?? expiresAt - Date.now())
+  const isExpiry = expires !== undefined && (lookInMs === undefined || expires <= lookInMs)
+  const next = isExpiry ? expires : lookInMs
+  return next === undefined ? { isExpiry } : { left: Math.max(next, EXPIRY_STEP_MS), isExpiry }
 }
 
 /** A job that did not succeed fails in Temporal, too, and carries its result as the failure's details. */

@@ -1,5 +1,6 @@
 import { ApplicationFailure } from '@temporalio/activity'
 import type { Logger } from 'pino'
+import { createRights } from '../../src/approval/rights.ts'
 import type { Config, RepositoryConfig } from '../../src/config/types.ts'
 import type { Waiting } from '../../src/core/events.ts'
 import { type JobKey, jobId, parseRunId } from '../../src/core/ids.ts'
@@ -26,7 +27,9 @@ export type ControlContext = ReturnType<typeof createContext>
 
 /** What all control activities ask. */
 export function createContext(deps: ControlDeps) {
-  const { config, store } = deps
+  const { config, store, forges } = deps
+  const roleOf = async (repository: RepositoryConfig, login: string) => forges(repository).people?.role(login)
+  const rights = createRights({ config, roleOf })
 
   async function runOf(run: string): Promise<RunDetail> {
     const id = parseRunId(run)
@@ -51,7 +54,7 @@ export function createContext(deps: ControlDeps) {
     ])
   }
 
-  return { ...deps, runOf, repositoryOf, endedAlready, showJobWaiting }
+  return { ...deps, rights, runOf, repositoryOf, endedAlready, showJobWaiting }
 }
 
 export function endedSentence(run: string, outcome: Outcome): string {

@@ -1,9 +1,12 @@
 import { ApplicationFailure } from '@temporalio/activity'
 import { gateVariables, peopleOf } from '../../src/approval/released.ts'
-import { approversOf, excludedOf, operatorsOf } from '../../src/config/people.ts'
+import { quorumOf } from '../../src/approval/rights.ts'
+import { excludedOf } from '../../src/config/people.ts'
+import type { EnvironmentGate } from '../../src/config/types.ts'
 import { withheld } from '../../src/core/admission.ts'
-import { brokenSentence, gateSentence, type Subject } from '../../src/core/approval.ts'
+import { brokenSentence, type GateRules, gateSentence, type Subject, standingOf, verdictOf } from '../../src/core/approval.ts'
 import type { ControlActivities, GateAnswer } from '../../src/core/run-contract.ts'
+import { closedAt } from '../../src/core/window.ts'
 import type { Commit } from '../../src/git/mirrors.ts'
 import type { GateRow, RunDetail } from '../../src/store/types.ts'
 import type { ControlContext } from './context.ts'
@@ -11,10 +14,14 @@ import type { ControlContext } from './context.ts'
 /** Further back nobody is looked for: an installation that has released nothing for so long has other troubles. */
 const COMMITS_OF_A_RELEASE = 1_000
 
+/** While a forge cannot be asked on whom the verdict depends. */
+const ASK_AGAIN_MS = 5 * 60_000
+
 /** Sign-off by people. */
 export function createGateActivities(context: ControlContext) {
-  const { config, store, mirrors, log, runOf, repositoryOf } = context
+  const { config, store, mirrors, log, rights, runOf, repositoryOf } = context
 
+  /** Opens the gate, or looks at it as it stands: reminders that are due go out, and what waited for its window passes. */
   async function openGate(input: Parameters<ControlActivities['openGate']>[0]): Promise<GateAnswer> {
     const { run, repo, gate, environment, deliverables } = input
     const detail = await runOf(run)
@@ -30,22 +37,79 @@ export function createGateActivities(context: ControlContext) {
       specDigest: input.specDigest,
       deliverables: deliverables.map((one) => `${one.name}=${one.digest}`).sort(),
     }
-    const known = await store.gates.get(run, gate)
-    const rules = {
-      approvers: approversOf(config, repo, environment),
-      quorum: settings.quorum,
-      // The rules of a gate that is open are those that it was opened with.
-      excluded: known?.state === 'open' ? known.rules.excluded : await excludedFrom(detail),
-      expiresAt: known?.state === 'open' ? (known.rules.expiresAt ?? 0) : context.clock() + settings.expiresMs,
-      ...(settings.form === undefined ? {} : { form: settings.form }),
-      ...(settings.breakGlassByAuthor ? { breakGlassByAuthor: true } : {}),
-    }
-    const row = await store.gates.open(run, gate, environment, rules, subject)
-    const answer = toGateAnswer(row, context.clock())
+    const row = await store.gates.open(
+      run,
+      gate,
+      environment,
+      await rulesFor(detail, gate, settings, environment),
+      subject,
+    )
+    const answer = await look(row)
     await store.events.append(run, `${gate}/opened/${row.id}`, [
       { type: 'gate.opened.v1', gate, environment, needs: answer.sentence },
     ])
     return answer
+  }
+
+  async function rulesFor(
+    detail: RunDetail,
+    name: string,
+    settings: EnvironmentGate,
+    environment: string,
+  ): Promise<GateRules> {
+    const known = await store.gates.get(detail.id, name)
+    const opened = known?.state === 'open' ? known.rules : undefined
+    const stage = detail.plan?.stages.find((one) => one.kind === 'gate' && one.name === name)
+    const ownMs = stage?.kind === 'gate' && stage.expiresSeconds !== undefined ? stage.expiresSeconds * 1000 : Infinity
+    const now = context.clock()
+    const written = rights.writtenFor(detail.repo, environment, detail.plan) ?? []
+    const groups = await rights.filled(detail.repo, written)
+    const { window } = settings
+    const start = known?.state === 'open' ? known.openedAt : now
+    return {
+      approvers: [...new Set(groups.flatMap(({ members }) => members))].sort(),
+      quorum: quorumOf(groups),
+      // Those of a gate that is open are those that it was opened with.
+      excluded: opened ? opened.excluded : await excludedFrom(detail),
+      expiresAt: opened ? (opened.expiresAt ?? 0) : now + Math.min(settings.expiresMs, ownMs),
+      groups,
+      onExpiry: settings.onExpiry,
+      reminders: settings.remindersMs.map((after) => start + after),
+      ...(window === undefined ? {} : { window }),
+      ...(settings.form === undefined ? {} : { form: settings.form }),
+      ...(settings.breakGlassByAuthor ? { breakGlassByAuthor: true } : {}),
+    }
+  }
+
+  async function look(row: GateRow): Promise<GateAnswer> {
+    if (row.state === 'approved') return (await heldByWindow(row)) ?? toGateAnswer(row)
+    if (row.state !== 'open') return toGateAnswer(row)
+    const now = context.clock()
+    const rules = await rulesNow(row)
+    const votes = row.votes.filter((one) => one.counts)
+    const { may, missing } = standingOf(rules, votes)
+    for (const [index, at] of (rules.reminders ?? []).entries()) {
+      if (at <= now && missing > 0) await store.gates.remind(row.id, index + 1, may)
+    }
+    if (votes.length > 0) await store.gates.settle({ gate: row.id, rules })
+    const after = await store.gates.get(row.run, row.name)
+    return after?.state === 'open' ? openAnswer(after, rules) : toGateAnswer(after ?? row)
+  }
+
+  /** Before anybody has voted, whose right it was a moment ago is right enough: no forge is asked. */
+  async function rulesNow(row: GateRow): Promise<GateRules> {
+    return row.votes.some((one) => one.counts) ? rights.now(row) : row.rules
+  }
+
+  /** A retry outside the hours, of what was approved before: the gate holds it until they begin. */
+  async function heldByWindow(row: GateRow): Promise<GateAnswer | undefined> {
+    if (row.broken !== undefined) return undefined
+    const closed = closedAt((await rights.now(row, [])).window, context.clock())
+    if (closed === undefined) return undefined
+    const events = await store.events.of(row.run)
+    if (events.some(({ event }) => event.type === 'branch.promoted.v1')) return undefined
+    const sentence = `${toGateAnswer(row).sentence}; waits ${closed.why}`
+    return { kind: 'open', sentence, ...(closed.until === undefined ? {} : { lookInMs: Math.max(0, closed.until - context.clock()) }) }
   }
 
   /**
@@ -75,18 +139,22 @@ export function createGateActivities(context: ControlContext) {
 
   async function castVote({ run, gate, key, answer, vote }: Parameters<ControlActivities['castVote']>[0]) {
     const channel = vote.channel ?? 'signal'
+    const claimedBy = String(vote.who ?? '')
+    const before = await store.gates.get(run, gate)
+    const by = (vote.token === undefined ? undefined : await store.gates.personOfToken(vote.token)) ?? claimedBy
     const judged = await store.gates.vote({
       key,
       run,
       gate,
       answer,
-      claimedBy: String(vote.who ?? ''),
+      claimedBy,
+      ...(before === undefined ? {} : { now: { gate: before.id, rules: await rights.now(before, [by]) } }),
       channel,
       trustSignals: config.trustTemporalAccess,
       ...(vote.token === undefined ? {} : { token: vote.token }),
       ...(vote.comment === undefined ? {} : { comment: vote.comment }),
       ...(vote.fields === undefined ? {} : { fields: vote.fields }),
-      ...(vote.breakGlass ? { breakGlass: true, operators: operatorsOf(config) } : {}),
+      ...(vote.breakGlass ? { breakGlass: true, operators: rights.operators } : {}),
     })
     if (!judged.counts) log.info({ run, gate, who: vote.who, why: judged.why }, 'a vote did not count')
     const { counts, why } = judged
@@ -112,15 +180,41 @@ export function createGateActivities(context: ControlContext) {
     return gateAnswer(run, gate)
   }
 
+  async function expireGate({ run, gate }: { run: string; gate: string }) {
+    const row = await store.gates.get(run, gate)
+    await store.gates.expire(run, gate, row && { gate: row.id, rules: await rights.now(row, []) })
+    const answer = await gateAnswer(run, gate)
+    if (answer.kind === 'expired' && row !== undefined) {
+      await store.events.append(run, `${row.id}/decided`, [{ type: 'gate.decided.v1', gate, verdict: 'expired' }])
+    }
+    return answer
+  }
+
   async function gateAnswer(run: string, gate: string): Promise<GateAnswer> {
     const row = await store.gates.get(run, gate)
     if (!row) throw ApplicationFailure.nonRetryable(`run ${run} has no gate "${gate}"`, 'errored')
-    return toGateAnswer(row, context.clock())
+    return row.state === 'open' ? openAnswer(row, await rulesNow(row)) : toGateAnswer(row)
   }
 
-  async function expireGate({ run, gate }: { run: string; gate: string }) {
-    await store.gates.expire(run, gate)
-    return gateAnswer(run, gate)
+  /** What it waits for, and when it is to be looked at again. */
+  function openAnswer(row: GateRow, rules: GateRules): GateAnswer {
+    const votes = row.votes.filter((one) => one.counts)
+    const now = context.clock()
+    const verdict = verdictOf(rules, votes, now, row.objections)
+    const closed = verdict.kind === 'open' ? verdict.closed : undefined
+    // Whose right nobody can tell now does not count, and keeps the gate from nothing but passing.
+    const isUnasked = rules.groups?.some((one) => one.unasked !== undefined) ?? false
+    const isAsked = verdict.kind === 'open' && verdict.missing > 0
+    const reminder = isAsked ? rules.reminders?.[row.reminded?.count ?? 0] : undefined
+    const looks = [reminder, closed?.until, isUnasked ? now + ASK_AGAIN_MS : undefined].filter((at) => at !== undefined)
+    return {
+      kind: 'open',
+      sentence: gateSentence({ ...row, rules, votes, ...(closed === undefined ? {} : { closed }) }),
+      ...(rules.expiresAt === undefined || closed !== undefined
+        ? {}
+        : { expiresAt: rules.expiresAt, expiresInMs: Math.max(0, rules.expiresAt - now) }),
+      ...(looks.length === 0 ? {} : { lookInMs: Math.max(0, Math.min(...looks) - now) }),
+    }
   }
 
   return { openGate, castVote, expireGate }
@@ -131,7 +225,8 @@ function variablesOf(row: GateRow): Pick<GateAnswer, 'variables'> {
   return Object.keys(variables).length === 0 ? {} : { variables }
 }
 
-function toGateAnswer(row: GateRow, now: number): GateAnswer {
+/** Of a gate that is decided. */
+function toGateAnswer(row: GateRow): GateAnswer {
   const { rules } = row
   const approvals = new Set(row.votes.filter((one) => one.counts && one.answer === 'approve').map((one) => one.by))
   switch (row.state) {
@@ -146,16 +241,13 @@ function toGateAnswer(row: GateRow, now: number): GateAnswer {
       const by = row.votes.find((one) => one.counts && one.answer === 'reject')
       return { kind: 'rejected', sentence: `by ${by?.by ?? '?'}${by?.comment ? `: ${by.comment}` : ''}` }
     }
-    case 'expired':
-      return { kind: 'expired', sentence: `without the ${rules.quorum} approval(s) it needs` }
+    case 'expired': {
+      const { onExpiry } = rules
+      const sentence = `without the ${rules.quorum} approval(s) it needs`
+      return { kind: 'expired', sentence, ...(onExpiry === undefined ? {} : { onExpiry }) }
+    }
     case 'voided':
     case 'open':
-      return {
-        kind: 'open',
-        sentence: gateSentence({ ...row, votes: row.votes.filter((one) => one.counts) }),
-        ...(rules.expiresAt === undefined
-          ? {}
-          : { expiresAt: rules.expiresAt, expiresInMs: Math.max(0, rules.expiresAt - now) }),
-      }
+      return { kind: 'open', sentence: `the gate for ${row.environment} is ${row.state}` }
   }
 }

@@ -1,5 +1,5 @@
 import { ApplicationFailure, Context } from '@temporalio/activity'
-import { whyNotReleased } from '../../src/approval/released.ts'
+import { type NotReleased, whyNotReleased } from '../../src/approval/released.ts'
 import type { RepositoryConfig } from '../../src/config/types.ts'
 import { admit, ON_A_BRANCH, withheld } from '../../src/core/admission.ts'
 import { dependentsOf } from '../../src/core/dependents.ts'
@@ -13,6 +13,9 @@ import type { ControlContext } from './context.ts'
 
 /** Between looks at the dependents that hold a promotion up. */
 const DEPENDENTS_LOOK = '5 s'
+/** Between looks at a window that is closed, or a forge that cannot be asked. */
+const SHORTEST_WAIT_MS = 1_000
+const LONGEST_WAIT_MS = 5 * 60_000
 /** Longer than a move of a branch takes with all that it asks: only after a kill does somebody else go on sooner. */
 const HOLD_MS = 5 * 60_000
 /** Together a minute: as long as a status may take to be at the forge. */
@@ -21,7 +24,7 @@ const PROTECTED_PAUSE_MS = 2_000
 
 /** The production branch moves. */
 export function createPromotion(context: ControlContext) {
-  const { config, store, mirrors, runOf, repositoryOf, endedAlready } = context
+  const { store, mirrors, rights, runOf, repositoryOf, endedAlready } = context
 
   /** What the repositories that the operator named as blocking have against this candidate; undefined: nothing. */
   async function blockedBy(
@@ -43,6 +46,17 @@ export function createPromotion(context: ControlContext) {
       return { sentence, isOver: true }
     }
     return undefined
+  }
+
+  /** The promotion is tried again, and judged again: nothing is held meanwhile. */
+  async function waitFor(detail: RunDetail, { why, closed }: NotReleased): Promise<never> {
+    await store.runs.setStatus(detail.id, 'waiting', {
+      ...(detail.stage === undefined ? {} : { stage: detail.stage }),
+      waiting: { kind: 'approval', sentence: why },
+    })
+    const delay = closed?.until === undefined ? LONGEST_WAIT_MS : closed.until - context.clock()
+    const nextRetryDelay = Math.min(Math.max(delay, SHORTEST_WAIT_MS), LONGEST_WAIT_MS)
+    throw ApplicationFailure.create({ message: why, type: 'waits', nextRetryDelay })
   }
 
   /** While one that blocks is not through, the promotion is tried again: nothing is held meanwhile. */
@@ -92,8 +106,11 @@ export function createPromotion(context: ControlContext) {
     const isJudged = events.some(({ event }) => event.type === 'promotion.judged.v1' && event.branch === branch)
     // Moved by a try that was ended before it could say so: the judgement before that move was the one that counts.
     if (!isJudged || (await forge.branchTip(branch)) !== commit) {
-      const why = whyNotReleased(config, detail, await store.gates.get(detail.id, gate))
-      if (why !== undefined) return { outcome: 'failed', reason: why } as const
+      const not = await whyNotReleased(rights, detail, await store.gates.get(detail.id, gate), context.clock())
+      if (not?.isPassing) return waitFor(detail, not)
+      if (not !== undefined) return { outcome: 'failed', reason: not.why } as const
+      const at = detail.stage === undefined ? {} : { stage: detail.stage }
+      if (detail.status === 'waiting') await store.runs.setStatus(detail.id, 'running', at)
       await store.events.append(detail.id, `judged/${branch}`, [{ type: 'promotion.judged.v1', branch, commit }])
     }
     const moved = await fastForward(forge, detail, branch)

@@ -30,7 +30,7 @@ export function createTries(
   context: ControlContext,
   { blockedBy }: Pick<ReturnType<typeof createPromotion>, 'blockedBy'>,
 ) {
-  const { config, store, mirrors, runOf, repositoryOf } = context
+  const { config, store, mirrors, rights, runOf, repositoryOf } = context
 
   async function beginTry({ run, try: number }: RunInput): Promise<Begun> {
     const detail = await runOf(run)
@@ -175,8 +175,8 @@ export function createTries(
     if (events.some(({ event }) => event.type === 'branch.promoted.v1')) return undefined
     const gates = new Map((await store.gates.ofRun(candidate.id)).map((gate) => [gate.name, gate]))
     for (const gate of gates.values()) {
-      const why = whyNotReleased(config, candidate, gate)
-      if (why !== undefined) return why
+      const not = await whyNotReleased(rights, candidate, gate, context.clock())
+      if (not !== undefined) return not.why
     }
     return (await blockedBy(candidate, repository))?.sentence
   }

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { createBallots } from '../approval/ballots.ts'
+import type { RepositoryConfig } from '../config/types.ts'
 import { type Answer, standingOf } from '../core/approval.ts'
 import { type FieldValues, LONGEST_TEXT, MOST_FIELDS } from '../core/form.ts'
 import { isOutcome } from '../core/outcome.ts'
@@ -56,8 +57,9 @@ const TokenRequest = z.strictObject({ channel: z.string().max(50).default('signa
 /** For a person who sends the signal by hand. */
 const HAND_TOKEN_MS = 3_600_000
 
-export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] {
-  const ballots = createBallots({ config, store, clock, proof: 'session' })
+export function gateRoutes({ config, store, clock, forges }: ApiDeps): readonly Route[] {
+  const roleOf = async (repository: RepositoryConfig, login: string) => forges(repository).people?.role(login)
+  const ballots = createBallots({ config, store, clock, roleOf, proof: 'session' })
   return [
     {
       method: 'GET',
@@ -161,7 +163,7 @@ export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] 
       async handle({ params, body, by }) {
         const run = await findRun(store, params)
         const gate = await findGate(run, params.gate)
-        const judged = judge(run, { gate, answer: 'approve', by })
+        const judged = await judge(run, { gate, answer: 'approve', by })
         if (!judged.counts) throw refusal(judged.why, gate, by)
         const { channel } = body as z.infer<typeof TokenRequest>
         const token = await store.gates.mintToken(run.id, gate.name, by, channel, HAND_TOKEN_MS)
@@ -185,7 +187,7 @@ export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] 
   }
 
   /** Nobody is left to take it, and a vote that is told nobody must not pass for one that was given. */
-  function judge(run: RunDetail, ballot: Parameters<typeof ballots.judge>[0]) {
+  async function judge(run: RunDetail, ballot: Parameters<typeof ballots.judge>[0]) {
     if (isOutcome(run.status))
       return { counts: false, why: `run ${run.number} has ended: ${run.status}; retry it first` } as const
     return ballots.judge(ballot)
@@ -210,7 +212,7 @@ export function gateRoutes({ config, store, clock }: ApiDeps): readonly Route[] 
       ...(fields === undefined ? {} : { fields }),
       ...(breakGlass ? { breakGlass } : {}),
     }
-    const judged = stale === undefined ? judge(run, ballot) : ({ counts: false, why: stale } as const)
+    const judged = stale === undefined ? await judge(run, ballot) : ({ counts: false, why: stale } as const)
     if (!judged.counts) {
       await ballots.refused(ballot, judged.why)
       if (stale !== undefined) throw new ProblemError(problem(409, stale, { subject: gate.subject }))

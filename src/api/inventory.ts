@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http'
+import { quorumOf } from '../approval/rights.ts'
 import { approversOf } from '../config/people.ts'
 import { JOB_SLOTS } from '../core/pool/state.ts'
 import type { Audit } from '../store/types.ts'
@@ -35,7 +36,15 @@ export function inventoryRoutes({ config, store, clock }: ApiDeps): readonly Rou
             repo: repository.name,
             name,
             ...(url === undefined ? {} : { url }),
-            ...(gate === undefined ? {} : { gate: { ...gate, approvers: approversOf(config, repository.name, name) } }),
+            ...(gate === undefined
+              ? {}
+              : {
+                  gate: {
+                    ...gate,
+                    approvers: approversOf(config, repository.name, name),
+                    quorum: quorumOf(gate.approvals),
+                  },
+                }),
             deployment: (await store.deployments.current(repository.name, name)) ?? null,
           })),
         )

@@ -1,10 +1,9 @@
-import { approversOf, operatorsOf } from '../config/people.ts'
-import type { Config } from '../config/types.ts'
+import { operatorsOf } from '../config/people.ts'
 import { type Answer, judgeVote } from '../core/approval.ts'
 import type { FieldValues } from '../core/form.ts'
-import { parseRunId } from '../core/ids.ts'
 import { matchesPattern } from '../pattern/pattern.ts'
 import type { GateRow, Store } from '../store/types.ts'
+import { createRights, type RightsDeps } from './rights.ts'
 
 /** A vote goes through the outbox: Temporal may be away for a while. */
 const OUTBOX_TOKEN_MS = 24 * 3_600_000
@@ -25,32 +24,34 @@ export type Ballots = ReturnType<typeof createBallots>
 
 /** Votes of people whom a channel has proven: API, command line, forge. All are judged here, and go the same way. */
 export function createBallots({
-  config,
   store,
   clock,
   proof,
-}: {
-  readonly config: Config
+  ...deps
+}: RightsDeps & {
   /** By what the channel has proven them. */
   readonly proof: 'session' | 'forge'
   readonly store: Pick<Store, 'gates' | 'outbox' | 'audit'>
   readonly clock: () => number
 }) {
+  const rights = createRights(deps)
+
   /** The same question that is asked again when the vote arrives; the right to approve is the one of this moment. */
-  function judge({ gate, answer, by, fields, comment, breakGlass }: Omit<Ballot, 'channel'>) {
-    const now = approversOf(config, parseRunId(gate.run)?.repo ?? '', gate.environment)
+  async function judge({ gate, answer, by, fields, comment, breakGlass }: Omit<Ballot, 'channel'>) {
     return judgeVote({
       state: gate.state,
-      rules: { ...gate.rules, approvers: gate.rules.approvers.filter((one) => now.includes(one)) },
+      rules: await rights.now(gate, [by]),
       authenticated: by,
       claimedBy: by,
       trustSignals: false,
       votes: gate.votes.filter((one) => one.counts),
+      objections: gate.objections,
       answer,
       now: clock(),
       matches: matchesPattern,
       ...(fields === undefined ? {} : { fields }),
-      ...(breakGlass ? { breakGlass: { operators: operatorsOf(config), reason: comment } } : {}),
+      ...(breakGlass ? { breakGlass: { operators: operatorsOf(deps.config), reason: comment } } : {}),
+      ...(gate.voided === undefined ? {} : { voided: gate.voided }),
     })
   }
 

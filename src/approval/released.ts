@@ -1,33 +1,55 @@
-import { approversOf, excludedOf, operatorsOf } from '../config/people.ts'
+import { excludedOf, operatorsOf } from '../config/people.ts'
 import type { Config } from '../config/types.ts'
-import { verdictOf } from '../core/approval.ts'
+import { subjectChanges, verdictOf } from '../core/approval.ts'
 import { fieldVariables } from '../core/form.ts'
+import { type Closed, closedAt } from '../core/window.ts'
 import type { GateRow, RunDetail } from '../store/types.ts'
+import type { Rights } from './rights.ts'
+
+export interface NotReleased {
+  readonly why: string
+  /** It may be later, without anybody doing anything: a window is closed, or a forge cannot be asked. */
+  readonly isPassing: boolean
+  readonly closed?: Closed
+}
 
 /**
- * Why what was approved may not be released now; undefined: it may. Judged by the rights of this moment: whoever may no
- * longer approve has not approved, however long ago that was.
+ * Why what was approved may not be released now; undefined: it may. Judged by the rights, rules and hours of this moment:
+ * whoever may no longer approve has not approved, however long ago that was.
  */
-export function whyNotReleased(config: Config, run: RunDetail, gate: GateRow | undefined): string | undefined {
-  if (gate?.state !== 'approved') return `the gate is ${gate?.state ?? 'not there'}, not approved`
-  const { subject, rules, environment } = gate
-  if (subject.commit !== run.change.commit) return 'the gate was approved for another commit'
-  if (subject.specDigest !== run.plan?.specDigest) return 'the gate was approved for another spec'
+export async function whyNotReleased(
+  rights: Rights,
+  run: RunDetail,
+  gate: GateRow | undefined,
+  now: number,
+): Promise<NotReleased | undefined> {
+  const not = (why: string): NotReleased => ({ why, isPassing: false })
+  if (gate?.state !== 'approved') return not(`the gate is ${gate?.state ?? 'not there'}, not approved`)
+  const { subject } = gate
   const built = run.progress.deliverables.map((one) => `${one.name}=${one.digest}`).sort()
-  if (JSON.stringify(built) !== JSON.stringify([...subject.deliverables].sort()))
-    return 'the gate was approved for other deliverables'
-  const now = approversOf(config, run.repo, environment)
+  const specDigest = run.plan?.specDigest ?? ''
+  const changes = subjectChanges(subject, { ...subject, commit: run.change.commit, specDigest, deliverables: built })
+  if (changes.length > 0) return not(`the gate was approved for something else: ${changes.join('; ')}`)
+  const change = rights.change(gate, run.plan)
+  if (change !== undefined) return not(`the gate was approved by other ${change}; retry the run to ask anew`)
   const counted = gate.votes.filter((one) => one.counts)
-  const operators = operatorsOf(config)
+  const { window, ...rules } = await rights.now(gate, [])
   const valid = counted.filter(({ by, breakGlass }) =>
     breakGlass
-      ? operators.includes(by) && (rules.breakGlassByAuthor || !rules.excluded.includes(by))
-      : now.includes(by) && !rules.excluded.includes(by),
+      ? rights.operators.includes(by) && (rules.breakGlassByAuthor || !rules.excluded.includes(by))
+      : rules.approvers.includes(by) && !rules.excluded.includes(by),
   )
   // Before it expired: it was decided then.
-  if (verdictOf(rules, valid, gate.decidedAt ?? gate.openedAt, gate.objections).kind === 'approved') return undefined
-  const lost = [...new Set(counted.filter((one) => !valid.includes(one)).map(({ by }) => by))]
-  return `the approval no longer holds: ${lost.join(', ') || 'nobody'} may not approve any more`
+  if (verdictOf(rules, valid, gate.decidedAt ?? gate.openedAt, gate.objections).kind !== 'approved') {
+    const lost = [...new Set(counted.filter((one) => !valid.includes(one)).map(({ by }) => by))]
+    const unasked = (rules.groups ?? []).flatMap((one) => (one.unasked === undefined ? [] : [one.unasked]))
+    if (unasked.length > 0)
+      return { why: `whether the approval still holds cannot be told: ${unasked.join('; ')}`, isPassing: true }
+    return not(`the approval no longer holds: ${lost.join(', ') || 'nobody'} may not approve any more`)
+  }
+  // Whoever broke the glass had a reason not to wait.
+  const closed = gate.broken === undefined ? closedAt(window, now) : undefined
+  return closed && { why: `what is approved for ${gate.environment} waits ${closed.why}`, isPassing: true, closed }
 }
 
 /** People whom these names, logins and addresses belong to: they wrote or pushed what is to be released. */

@@ -3,21 +3,20 @@ import { createPrivateKey } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import path from 'node:path'
 import type { HandOverStep } from '../core/pool/settings.ts'
+import { durationMs } from './duration.ts'
 import { readForm } from './form.ts'
-import { resolveApprovers } from './people.ts'
-import { type Diagnostic, nearest, printDiagnostic, readYaml, toDiagnostics } from './positions.ts'
-import { permissionsOf } from './roles.ts'
+import { resolveGate, suggestion } from './gate.ts'
+import { type Diagnostic, printDiagnostic, readYaml, toDiagnostics } from './positions.ts'
 import { OperatorFile, type SecretReference } from './schema.ts'
 import { Secret } from './secret.ts'
-import {
-  type Config,
-  type DatabaseConfig,
-  type EnvironmentConfig,
-  type ForgeConfig,
-  type PoolConfig,
-  type RepositoryConfig,
-  ROLES,
-  type UnitConfig,
+import type {
+  Config,
+  DatabaseConfig,
+  EnvironmentConfig,
+  ForgeConfig,
+  PoolConfig,
+  RepositoryConfig,
+  UnitConfig,
 } from './types.ts'
 
 export type Environment = Readonly<Record<string, string | undefined>>
@@ -37,7 +36,6 @@ const MIN_WEBHOOK_SECRET = 16
 /** Docker takes no secret that is larger. */
 const MAX_SECRET = 500 * 1024
 const MAX_FILE = 1024 * 1024
-const DEFAULT_EXPIRY_MS = 7 * 86_400_000
 
 /**
  * Reads and checks the operator's file, the variables above it, and every secret they refer to.
@@ -103,6 +101,17 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
     ]),
   )
 
+  const { teams } = raw
+  for (const [team, members] of Object.entries(teams)) {
+    for (const [index, member] of members.entries()) {
+      if (Object.hasOwn(people, member)) continue
+      wrong(
+        ['teams', team, index],
+        `teams.${team}: "${member}" is not among the people${suggestion(member, Object.keys(people))}`,
+      )
+    }
+  }
+
   const repositories: Record<string, RepositoryConfig> = {}
   for (const [name, one] of Object.entries(raw.repositories)) {
     const where = ['repositories', name]
@@ -130,25 +139,13 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
     const environments: Record<string, EnvironmentConfig> = {}
     for (const [key, environment] of Object.entries(one.environments)) {
       const at = [...where, 'environments', key]
-      const { approvers } = environment
-      if (approvers === undefined) {
-        for (const rule of ['quorum', 'expires', 'form', 'break_glass_by_author'] as const) {
-          if (environment[rule] !== undefined) {
-            problems.push(yaml.atKey(at, rule, `${at.join('.')}.${rule} says nothing without approvers; name them`))
-          }
-        }
-      } else {
-        for (const [index, approver] of approvers.entries()) {
-          const problem = approverProblem(people, approver)
-          if (problem !== undefined) wrong([...at, 'approvers', index], `${at.join('.')}.approvers: ${problem}`)
-        }
-        const resolved = resolveApprovers(people, approvers)
-        const quorum = environment.quorum ?? 1
-        if (resolved.length < quorum) {
-          const least = `${quorum} approvals are asked for, but only ${resolved.length} people may give one (${resolved.join(', ') || 'nobody'})`
-          wrong([...at, environment.quorum === undefined ? 'approvers' : 'quorum'], `${at.join('.')}: ${least}`)
-        }
-      }
+      const gate = resolveGate({ people, teams }, { forge }, environment, (path, message, key) =>
+        problems.push(
+          key === undefined
+            ? yaml.at([...at, ...path], `${at.join('.')}${dotted(path)}: ${message}`)
+            : yaml.atKey([...at, ...path], key, `${at.join('.')}.${key} ${message}`),
+        ),
+      )
       const form = readForm(environment.form, (path, message) =>
         wrong([...at, 'form', ...path], `${[...at, 'form', ...path].join('.')}: ${message}`),
       )
@@ -156,13 +153,11 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
         name: key,
         ...(environment.url === undefined ? {} : { url: environment.url }),
         ...(environment.target === undefined ? {} : { target: { swarm: toTarget(environment.target.swarm) } }),
-        ...(approvers === undefined
+        ...(gate === undefined
           ? {}
           : {
               gate: {
-                approvers,
-                quorum: environment.quorum ?? 1,
-                expiresMs: environment.expires === undefined ? DEFAULT_EXPIRY_MS : durationMs(environment.expires),
+                ...gate,
                 ...(form === undefined ? {} : { form }),
                 ...(environment.break_glass_by_author ? { breakGlassByAuthor: true } : {}),
               },
@@ -229,6 +224,7 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
     jobsPerNode: raw.jobs_per_node,
     ...(workerToken === undefined ? {} : { workerToken: new Secret(workerToken) }),
     people,
+    teams,
     repositories,
     pools,
   }
@@ -341,27 +337,8 @@ function sorted(diagnostics: readonly Diagnostic[]): readonly Diagnostic[] {
   return [...diagnostics].sort((a, b) => (a.line ?? 0) - (b.line ?? 0) || (a.column ?? 0) - (b.column ?? 0))
 }
 
-function approverProblem(people: Config['people'], approver: string): string | undefined {
-  if (approver.startsWith('role:')) {
-    const role = approver.slice('role:'.length)
-    const known = ROLES.find((one) => one === role)
-    if (known !== undefined) {
-      return permissionsOf([known]).has('vote') ? undefined : `people with only the role "${role}" may not vote`
-    }
-    return `"${role}" is not a role${suggestion(role, ROLES)}`
-  }
-  const person = Object.hasOwn(people, approver) ? people[approver] : undefined
-  if (person !== undefined) {
-    return permissionsOf(person.roles).has('vote')
-      ? undefined
-      : `"${approver}" has no role that may vote; add "approver"`
-  }
-  return `"${approver}" is not among the people${suggestion(approver, Object.keys(people))}`
-}
-
-function suggestion(word: string, known: readonly string[]): string {
-  const guess = nearest(word, known)
-  return guess === undefined ? `; known: ${known.join(', ') || 'none'}` : `; did you mean "${guess}"?`
+function dotted(path: readonly PropertyKey[]): string {
+  return path.map((one) => (typeof one === 'number' ? '' : `.${String(one)}`)).join('')
 }
 
 /** What `where` has besides a unit's properties. */
@@ -486,12 +463,4 @@ function resolveUrl(text: string, base: string): Url {
 /** What nobody else can listen in on. */
 function isLoopback(hostname: string): boolean {
   return hostname === 'localhost' || hostname === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(hostname)
-}
-
-const UNITS: Readonly<Record<string, number>> = { d: 86_400_000, h: 3_600_000, m: 60_000, s: 1000 }
-
-function durationMs(text: string): number {
-  let total = 0
-  for (const [, count, unit] of text.matchAll(/([0-9]+)([dhms])/g)) total += Number(count) * (UNITS[unit ?? ''] ?? 0)
-  return total
 }

@@ -2,32 +2,75 @@ import type { Change } from '../core/change.ts'
 import { permissionsOf } from './roles.ts'
 import type { Config, PersonConfig, RepositoryConfig } from './types.ts'
 
-/** The people who may answer the environment's gate now, roles resolved; sorted. Empty where there is no gate. */
+/** The people who may answer the environment's gate now, without those whom only a forge can name; sorted. */
 export function approversOf(config: Config, repo: string, environment: string): readonly string[] {
   const gate = config.repositories[repo]?.environments[environment]?.gate
-  return resolveApprovers(config.people, gate?.approvers ?? [])
+  return resolveApprovers(config, gate?.approvals.flatMap(({ from }) => from) ?? [])
 }
 
 /** The people who may answer in a manual test session now, as its spec names them; sorted. */
 export function testersOf(config: Config, by: readonly string[]): readonly string[] {
-  return resolveApprovers(config.people, by)
+  return resolvePeople(config, by).map(({ name }) => name)
 }
 
-export function resolveApprovers(people: Config['people'], approvers: readonly string[]): readonly string[] {
-  const names = new Set<string>()
-  for (const entry of approvers) {
-    const role = entry.startsWith('role:') ? entry.slice('role:'.length) : undefined
-    for (const person of Object.values(people)) {
-      if (role === undefined ? person.name === entry : person.roles.some((one) => one === role)) names.add(person.name)
-    }
-  }
-  return [...names].sort()
+/** People, teams and roles as people; whoever has no role that may vote is nobody's approver. */
+export function resolveApprovers(config: Pick<Config, 'people' | 'teams'>, from: readonly string[]): readonly string[] {
+  return resolvePeople(config, from)
+    .filter(mayVote)
+    .map(({ name }) => name)
+}
+
+function resolvePeople(
+  { people, teams }: Pick<Config, 'people' | 'teams'>,
+  from: readonly string[],
+): readonly PersonConfig[] {
+  const entries = from.map(approverIn)
+  return Object.values(people)
+    .filter((person) =>
+      entries.some(({ kind, name }) => {
+        switch (kind) {
+          case 'person':
+            return person.name === name
+          case 'role':
+            return person.roles.some((one) => one === name)
+          case 'team':
+            return Object.hasOwn(teams, name) && teams[name]?.includes(person.name)
+          case 'forge':
+            return false
+        }
+      }),
+    )
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
 }
 
 /** The people who may pass a gate alone; sorted. */
 export function operatorsOf({ people }: Pick<Config, 'people'>): readonly string[] {
   const those = Object.values(people).filter(({ roles }) => permissionsOf(roles).has('override'))
   return those.map(({ name }) => name).sort()
+}
+
+/** What an entry of `from` names. */
+export function approverIn(entry: string): {
+  readonly kind: 'person' | 'team' | 'role' | 'forge'
+  readonly name: string
+} {
+  const [, kind, name = ''] = /^(team|role|forge):(.*)$/.exec(entry) ?? []
+  return kind === 'team' || kind === 'role' || kind === 'forge' ? { kind, name } : { kind: 'person', name: entry }
+}
+
+export function mayVote({ roles }: Pick<PersonConfig, 'roles'>): boolean {
+  return permissionsOf(roles).has('vote')
+}
+
+/** Everybody who may vote and has a login at the forge of the repository: whom it may be asked about. */
+export function votersAtForge(
+  { people }: Pick<Config, 'people'>,
+  { forge: { kind } }: Pick<RepositoryConfig, 'forge'>,
+): readonly { readonly name: string; readonly login: string }[] {
+  return Object.values(people).flatMap((one) => {
+    const login = one[kind]
+    return login === undefined || !mayVote(one) ? [] : [{ name: one.name, login }]
+  })
 }
 
 /** The people who wrote or pushed the change, known by name, forge login or e-mail; sorted. Their vote never counts. */

@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import { EXPIRIES } from '../core/approval.ts'
+import { DAYS } from '../core/window.ts'
 import { FIELD_TYPES, LONGEST_TEXT } from '../core/form.ts'
 import { ROLES } from './types.ts'
 
@@ -17,6 +19,16 @@ const httpUrl = z
   .string()
   .regex(/^https?:\/\/[^\s/?#@]+[^\s]*$/, 'must be an http:// or https:// address without a password in it')
 const duration = z.string().regex(DURATION, 'must be a duration such as `90m`, `12h`, `7d` or `1d12h`')
+
+const approver = z.string().min(1)
+const TIME = /^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$/
+const time = z.string().regex(TIME, 'must be a time such as `"09:00"`, in quotes')
+const moment = z
+  .string()
+  .regex(
+    /^\d{4}-\d{2}-\d{2}(?:T(?:[01]\d|2[0-3]):[0-5]\d)?$/,
+    'must be a date such as `"2026-12-20"`, or one with a time, `"2026-12-20T18:00"`',
+  )
 
 export const SecretReference = z
   .strictObject({
@@ -81,12 +93,32 @@ const Environment = z.strictObject({
     .describe('What Penstock updates by itself when it deploys here.')
     .optional(),
   approvers: z
-    .array(z.string().min(1))
+    .array(approver)
     .min(1, 'must name at least one approver')
     .max(100)
-    .describe('People by name, or `role:approver`. Present: nothing goes here before they approved.')
+    .describe(
+      'One group, in short: people by name, `team:NAME`, `role:NAME`, `forge:write`, `forge:maintain`, `forge:admin`. Present: nothing goes here before they approved.',
+    )
     .optional(),
-  quorum: z.int().min(1).max(100).describe('How many different people must approve; 1 unless said.').optional(),
+  quorum: z
+    .int()
+    .min(1)
+    .max(100)
+    .describe('How many different people of `approvers` must approve; 1 unless said.')
+    .optional(),
+  approvals: z
+    .array(
+      z.strictObject({
+        from: z.array(approver).min(1, 'must name at least one approver').max(100).describe('As `approvers`.'),
+        count: z.int().min(1).max(100).describe('How many of them must approve.').default(1),
+      }),
+    )
+    .min(1, 'must have at least one group')
+    .max(20)
+    .describe(
+      'Groups, instead of `approvers` and `quorum`: all of them are needed, and a person counts for one. See [approvals](approvals.md).',
+    )
+    .optional(),
   expires: duration.describe('How long the gate waits for its answer; `7d` unless said.').optional(),
   form: z
     .strictObject({
@@ -103,6 +135,40 @@ const Environment = z.strictObject({
     .describe(
       'Operators who wrote or pushed a change may themselves pass its gate by break-glass; else another operator must.',
     )
+    .optional(),
+  on_expiry: z
+    .enum(EXPIRIES, { error: `must be ${EXPIRIES.map((one) => `\`${one}\``).join(', ')}` })
+    .describe(
+      'What then becomes of the run: it has failed (unless said), is canceled, or skips what the gate guards. It is never approved.',
+    )
+    .optional(),
+  reminders: z
+    .array(duration)
+    .max(20)
+    .describe('When who is still asked is reminded: so long after the gate was opened.')
+    .optional(),
+  hours: z
+    .strictObject({
+      zone: z.string().describe('An IANA time zone, such as `Europe/Berlin`.'),
+      days: z.array(z.enum(DAYS, { error: `must be one of ${DAYS.join(', ')}` })).min(1, 'must name at least one day'),
+      from: time.describe('`"09:00"`: from then on.'),
+      to: time.describe('`"17:00"`, at most `"24:00"`: not from then on.'),
+    })
+    .describe(
+      'When something may go here, by the clock on the wall of that zone. What is approved at another time waits.',
+    )
+    .optional(),
+  freezes: z
+    .array(
+      z.strictObject({
+        from: moment.describe('`"2026-12-20"`, from its first moment, or `"2026-12-20T18:00"`.'),
+        to: moment.describe('`"2027-01-02"`, to its last moment, or `"2027-01-02T08:00"`.'),
+        reason: z.string().min(1).max(200).describe('What people who wait are told.'),
+        zone: z.string().describe('That of `hours` unless said.').optional(),
+      }),
+    )
+    .max(100)
+    .describe('When nothing goes here. What is approved meanwhile waits.')
     .optional(),
 })
 
@@ -352,6 +418,10 @@ export const OperatorFile = z.strictObject({
     )
     .default(10),
   people: z.record(name, Person).describe('Everybody who may use this installation.').default({}),
+  teams: z
+    .record(name, z.array(z.string().min(1)).min(1, 'must have at least one member').max(1000))
+    .describe('People by team: `team:NAME` stands for its members.')
+    .default({}),
   repositories: z
     .record(z.string().regex(REPOSITORY, 'must be the name of a repository, for example `acme/web`'), Repository)
     .describe('By name, for example `acme/web`.')

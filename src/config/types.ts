@@ -1,6 +1,8 @@
+import type { OnExpiry } from '../core/approval.ts'
 import type { BranchNames } from '../core/change.ts'
 import type { Form } from '../core/form.ts'
 import type { PoolSettings, UnitSettings } from '../core/pool/settings.ts'
+import type { Window } from '../core/window.ts'
 import type { Secret } from './secret.ts'
 
 export const ROLES = ['viewer', 'developer', 'approver', 'operator', 'admin'] as const
@@ -22,6 +24,8 @@ export interface Config {
   /** Absent: no worker of a node can reach the server. */
   readonly workerToken?: Secret
   readonly people: Readonly<Record<string, PersonConfig>>
+  /** Names of people, by team. */
+  readonly teams: Readonly<Record<string, readonly string[]>>
   readonly repositories: Readonly<Record<string, RepositoryConfig>>
   readonly pools: readonly PoolConfig[]
 }
@@ -91,14 +95,23 @@ export interface EnvironmentConfig {
 }
 
 export interface EnvironmentGate {
-  /** As written: names of people, and `role:<role>`. See `approversOf`. */
-  readonly approvers: readonly string[]
-  readonly quorum: number
+  /** At least one; all of them are needed. */
+  readonly approvals: readonly WrittenGroup[]
   readonly expiresMs: number
+  readonly onExpiry: OnExpiry
+  /** So long after the gate was opened; ascending. */
+  readonly remindersMs: readonly number[]
+  readonly window?: Window
   /** What whoever approves fills in. */
   readonly form?: Form
   /** An operator who wrote or pushed the change may pass the gate by break-glass. */
   readonly breakGlassByAuthor?: true
+}
+
+export interface WrittenGroup {
+  /** As written: names of people, `team:NAME`, `role:NAME`, and `forge:write`, `forge:maintain`, `forge:admin`. */
+  readonly from: readonly string[]
+  readonly count: number
 }
 
 export interface SwarmTarget {

@@ -24,6 +24,8 @@ export type SecretScope = (typeof SECRET_SCOPES)[number]
 /** What a login may do in a repository, as its forge's API says. */
 export const ACCESS = ['none', 'read', 'write', 'admin'] as const
 export type Access = (typeof ACCESS)[number]
+/** `maintain`: more than to write and less than everything, where the forge tells it apart. */
+export type Role = Access | 'maintain'
 
 /** What is known of whom to trust. None of it is ever read from a payload or from what git says of an author. */
 export interface TrustFacts {

@@ -1,4 +1,5 @@
 import { type FieldProblem, type FieldValues, type Form, fillIn, type Matches, problemSentence } from './form.ts'
+import { type Closed, closedAt, type Window } from './window.ts'
 
 /** What an approval is about; a vote holds only for exactly this. */
 export interface Subject {
@@ -13,20 +14,45 @@ export interface Subject {
 
 export type Answer = 'approve' | 'reject'
 
-/** The operator's rules for an environment's gate, as they were when the gate opened. */
+/** So many of these people must approve. */
+export interface ApprovalGroup {
+  /** As it is written: `ada`, `team:qa`, `role:approver`, `forge:write`. */
+  readonly from: readonly string[]
+  /** At least 1. */
+  readonly count: number
+  /** The people that this stands for. */
+  readonly members: readonly string[]
+  /** The spec asks for it, beside what the operator asks for. */
+  readonly source?: 'spec'
+  /** Why it cannot be said now who else belongs to it. */
+  readonly unasked?: string
+}
+
+/** What becomes of a run whose gate nobody has answered in time. None of it approves. */
+export const EXPIRIES = ['fail', 'cancel', 'skip'] as const
+export type OnExpiry = (typeof EXPIRIES)[number]
+
+/** The rules for an environment's gate, as they were when the gate was last looked at. */
 export interface GateRules {
-  /** Who may answer: people, and roles or groups resolved to people at the moment of a vote. */
+  /** Who may answer: everybody of any group. */
   readonly approvers: readonly string[]
-  /** How many different people must approve. At least 1. */
+  /** How many different people must approve, in all groups together. At least 1. */
   readonly quorum: number
-  /** People whose vote never counts: author and pusher of the change. */
+  /** People whose vote never counts: whoever wrote or pushed what is to be released. */
   readonly excluded: readonly string[]
-  /** Milliseconds since 1970; the gate is expired from then on. */
+  /** Milliseconds since 1970; the gate is expired from then on, unless enough have approved. */
   readonly expiresAt?: number
   /** What whoever approves fills in. */
   readonly form?: Form
   /** Somebody who is excluded may yet pass the gate by break-glass. */
   readonly breakGlassByAuthor?: boolean
+  /** Absent in gates of earlier versions: one group, of `approvers`. */
+  readonly groups?: readonly ApprovalGroup[]
+  readonly onExpiry?: OnExpiry
+  /** When who is still asked is reminded: milliseconds since 1970, ascending. */
+  readonly reminders?: readonly number[]
+  /** When the gate may be passed; votes are taken at any time. */
+  readonly window?: Window
 }
 
 export type GateState = 'open' | 'approved' | 'rejected' | 'expired' | 'voided'
@@ -51,49 +77,124 @@ export interface Objection {
 }
 
 export type Verdict =
-  /** `missing` is 0 where enough have approved and somebody objects. */
-  | { readonly kind: 'open'; readonly approvals: number; readonly missing: number }
+  /** `missing` is 0 where enough have approved, and somebody objects or the gate is `closed` by its window. */
+  | { readonly kind: 'open'; readonly approvals: number; readonly missing: number; readonly closed?: Closed }
   | { readonly kind: 'approved' }
   | { readonly kind: 'rejected'; readonly by: string }
   | { readonly kind: 'expired' }
 
-/** The verdict over the votes that count, in the order they were given: one rejection rejects, one person counts once. */
+export function groupsOf({ groups, approvers, quorum }: GateRules): readonly ApprovalGroup[] {
+  return groups ?? [{ from: approvers, count: quorum, members: approvers }]
+}
+
+/**
+ * Who fills which group's places: as many places as these people can fill, each person one. By augmenting paths, so that
+ * neither the order of people nor that of groups changes how many it is.
+ */
+export function placesOf(rules: GateRules, people: Iterable<string>): readonly (readonly string[])[] {
+  const groups = groupsOf(rules)
+  const places: string[][] = groups.map(() => [])
+  const place = (person: string, seen: Set<number>): boolean => {
+    for (const [index, { members, count }] of groups.entries()) {
+      if (seen.has(index) || !members.includes(person)) continue
+      seen.add(index)
+      const held = places[index] ?? []
+      if (held.length < count) {
+        held.push(person)
+        return true
+      }
+      // Somebody of this group may fill a place of another one instead.
+      for (const [at, other] of held.entries()) {
+        if (!place(other, seen)) continue
+        held[at] = person
+        return true
+      }
+    }
+    return false
+  }
+  for (const person of [...new Set(people)].sort()) if (!rules.excluded.includes(person)) place(person, new Set())
+  return places
+}
+
+function filled(rules: GateRules, people: Iterable<string>): number {
+  return placesOf(rules, people).reduce((sum, held) => sum + held.length, 0)
+}
+
+function approversIn(votes: readonly CountedVote[]): readonly string[] {
+  return [...new Set(votes.filter(({ answer }) => answer === 'approve').map(({ by }) => by))].sort()
+}
+
+/**
+ * The verdict over the votes that count, in whatever order they were given: one rejection rejects, one person fills one
+ * place. Outside its window nothing is approved, and what has its approvals and waits for the window does not expire.
+ */
 export function verdictOf(
   rules: GateRules,
   votes: readonly CountedVote[],
   now: number,
   objections: readonly Objection[] = [],
 ): Verdict {
-  const approvals = new Set<string>()
-  for (const vote of votes) {
-    if (vote.answer === 'reject') return { kind: 'rejected', by: vote.by }
-    if (vote.breakGlass) return { kind: 'approved' }
-    approvals.add(vote.by)
-    if (approvals.size >= rules.quorum && objections.length === 0) return { kind: 'approved' }
+  const rejection = votes.find(({ answer }) => answer === 'reject')
+  if (rejection !== undefined) return { kind: 'rejected', by: rejection.by }
+  // An operator's own: neither quorum nor window holds it.
+  if (votes.some(({ breakGlass }) => breakGlass)) return { kind: 'approved' }
+  const approvals = filled(rules, approversIn(votes))
+  const missing = Math.max(0, rules.quorum - approvals)
+  if (missing === 0 && objections.length === 0) {
+    const closed = closedAt(rules.window, now)
+    return closed === undefined ? { kind: 'approved' } : { kind: 'open', approvals, missing, closed }
   }
   if (rules.expiresAt !== undefined && now >= rules.expiresAt) return { kind: 'expired' }
-  return { kind: 'open', approvals: approvals.size, missing: Math.max(0, rules.quorum - approvals.size) }
+  return { kind: 'open', approvals, missing }
 }
 
 /** How an open gate stands: who has approved, who else may, what is missing. */
 export interface Standing {
   readonly approvals: readonly string[]
-  /** Who may approve and has not. */
+  /** Who has not approved, and whose approval would fill a place. */
   readonly may: readonly string[]
   readonly missing: number
   /** Why it can never be approved as it stands: too few may. */
   readonly shortage?: string
+  readonly groups: readonly {
+    readonly from: readonly string[]
+    readonly count: number
+    readonly approvals: readonly string[]
+    readonly source?: 'spec'
+    readonly unasked?: string
+  }[]
 }
 
 export function standingOf(rules: GateRules, votes: readonly CountedVote[]): Standing {
-  const approvals = [...new Set(votes.filter((one) => one.answer === 'approve').map((one) => one.by))]
-  const may = rules.approvers.filter((one) => !rules.excluded.includes(one) && !approvals.includes(one))
-  const missing = Math.max(0, rules.quorum - approvals.length)
-  if (may.length >= missing) return { approvals, may, missing }
+  const approvals = approversIn(votes).filter((one) => rules.approvers.includes(one))
+  const places = placesOf(rules, approvals)
+  const count = filled(rules, approvals)
+  const missing = Math.max(0, rules.quorum - count)
+  const others = rules.approvers.filter((one) => !rules.excluded.includes(one) && !approvals.includes(one))
+  const may = missing === 0 ? others : others.filter((one) => filled(rules, [...approvals, one]) > count)
+  const all = groupsOf(rules)
+  const groups = all.map(({ members: _, ...group }, index) => ({ ...group, approvals: places[index] ?? [] }))
+  const standing = { approvals, may, missing, groups }
+  // Whom a forge would name nobody knows while it cannot be asked.
+  const isUnknown = all.some(({ unasked }) => unasked !== undefined)
+  if (isUnknown || count + missing <= filled(rules, [...approvals, ...others])) return standing
   const who = `${may.length === 0 ? 'nobody else' : `only ${may.join(', ')}`} may approve`
   const excluded = rules.excluded.filter((one) => rules.approvers.includes(one))
   const why = excluded.length === 0 ? '' : `: ${excluded.join(', ')} wrote or pushed what is to be released`
-  return { approvals, may, missing, shortage: `${who}${why}; the operator's file must name more approvers` }
+  const most = placesOf(rules, [...approvals, ...others])
+  const short = all.filter(({ count }, index) => (most[index]?.length ?? 0) < count)
+  const where = all.length === 1 ? '' : ` (${short.map((one) => `${one.count} of ${nameOf(one)}`).join(', ')})`
+  return { ...standing, shortage: `${who}${where}${why}; the operator's file must name more approvers` }
+}
+
+export function nameOf({ from, source }: Pick<ApprovalGroup, 'from' | 'source'>): string {
+  return `${from.join(' or ')}${source === undefined ? '' : ' (asked for by the spec)'}`
+}
+
+/** `team:qa 0 of 1, role:approver or ada 1 of 2`; nothing where there is but one group. */
+export function groupsText({ groups }: Pick<Standing, 'groups'>): string | undefined {
+  if (groups.length < 2) return undefined
+  return groups.map((one) => `${nameOf(one)} ${one.approvals.length} of ${one.count}`).join(', ')
 }
 
 /** What an open gate waits for, in one sentence. */
@@ -102,12 +203,59 @@ export function gateSentence(gate: {
   readonly rules: GateRules
   readonly votes: readonly CountedVote[]
   readonly objections: readonly Objection[]
+  readonly closed?: Closed
 }): string {
-  const { approvals, may, missing, shortage } = standingOf(gate.rules, gate.votes)
-  const count = `${approvals.length} of ${gate.rules.quorum} approval(s) for ${gate.environment}`
+  const standing = standingOf(gate.rules, gate.votes)
+  const { may, missing, shortage, groups } = standing
+  const parts = groupsText(standing)
+  const count = `${gate.rules.quorum - missing} of ${gate.rules.quorum} approval(s) for ${gate.environment}${parts ? ` (${parts})` : ''}`
   const held = gate.objections.map(({ by, why }) => `held by ${by}, who ${why}`)
+  const closed = gate.closed && missing === 0 ? [`enough, and waits ${gate.closed.why}`] : []
   const who = shortage ?? (missing > 0 ? `may approve: ${may.join(', ')}` : undefined)
-  return [count, ...held, ...(who === undefined ? [] : [who])].join('; ')
+  const unasked = groups.flatMap((one) => (one.unasked === undefined ? [] : [`${nameOf(one)}: ${one.unasked}`]))
+  return [count, ...held, ...closed, ...(who === undefined ? [] : [who]), ...unasked].join('; ')
+}
+
+/**
+ * How what the operator and the spec ask for differs from what a gate was opened with; undefined: it does not. Who belongs
+ * to a team, a role or a forge's permission is read when a vote is judged, and is no difference.
+ */
+export function rulesChange(before: GateRules, now: GateRules): string | undefined {
+  const change = `rules: ${rulesText(before)} → ${rulesText(now)}`
+  if (before.groups === undefined || now.groups === undefined) {
+    const isAsBefore = before.quorum === now.quorum && (now.groups?.length ?? 1) === 1
+    return isAsBefore ? undefined : change
+  }
+  const written = ({ groups = [] }: GateRules) =>
+    JSON.stringify(groups.map(({ from, count, source }) => [[...from].sort(), count, source ?? 'operator']))
+  return written(before) === written(now) ? undefined : change
+}
+
+function rulesText(rules: GateRules): string {
+  return groupsOf(rules)
+    .map((one) => `${one.count} of ${nameOf(one)}`)
+    .join(' and ')
+}
+
+const SHORT = 12
+
+/** What differs between what a gate was about and what it would be about now, shortened for people; empty: nothing. */
+export function subjectChanges(before: Subject, now: Subject): readonly string[] {
+  const short = (text: string) => (text.length > SHORT ? text.slice(0, SHORT) : text)
+  const simple = (['run', 'gate', 'environment', 'commit', 'specDigest'] as const).flatMap((key) =>
+    before[key] === now[key]
+      ? []
+      : [`${key === 'specDigest' ? 'spec' : key}: ${short(before[key])} → ${short(now[key])}`],
+  )
+  const digests = ({ deliverables }: Subject) =>
+    new Map(deliverables.map((one) => [one.slice(0, one.indexOf('=')), one.slice(one.indexOf('=') + 1)]))
+  const [old, fresh] = [digests(before), digests(now)]
+  const digest = (text: string | undefined) => (text === undefined ? 'none' : short(text.replace(/^sha256:/, '')))
+  const built = [...new Set([...old.keys(), ...fresh.keys()])]
+    .sort()
+    .filter((name) => old.get(name) !== fresh.get(name))
+    .map((name) => `deliverable ${name}: ${digest(old.get(name))} → ${digest(fresh.get(name))}`)
+  return [...simple, ...built]
 }
 
 /** What a run says for ever whose gate was passed so. */
@@ -124,6 +272,7 @@ export interface VoteFacts {
   readonly tokenProblem?: 'missing' | 'unknown' | 'used' | 'other_subject' | 'expired'
   readonly trustSignals: boolean
   readonly votes: readonly CountedVote[]
+  readonly objections?: readonly Objection[]
   readonly answer: Answer
   readonly now: number
   /** What was filled in, as it came. */
@@ -131,6 +280,8 @@ export interface VoteFacts {
   readonly matches: Matches
   /** It is to pass the gate whoever else should approve; `operators` are those who may do that. */
   readonly breakGlass?: { readonly operators: readonly string[]; readonly reason: string | undefined }
+  /** What has changed since the gate, or the gate of the token, was opened. */
+  readonly voided?: string
 }
 
 export type Judgement =
@@ -142,10 +293,12 @@ export type Judgement =
 /** Whether a vote counts, and if not the sentence that says why and what would. */
 export function judgeVote(facts: VoteFacts): Judgement {
   const no = (why: string) => ({ counts: false, why }) as const
-  if (facts.state !== 'open') return no(`the gate is ${facts.state}; no further vote is taken`)
-  if (facts.rules.expiresAt !== undefined && facts.now >= facts.rules.expiresAt) return no('the gate has expired')
+  const changed = facts.voided === undefined ? '' : ` (${facts.voided})`
+  if (facts.state !== 'open') return no(`the gate is ${facts.state}${changed}; no further vote is taken`)
+  if (verdictOf(facts.rules, facts.votes, facts.now, facts.objections).kind === 'expired')
+    return no('the gate has expired')
   const by = facts.authenticated ?? (facts.trustSignals ? facts.claimedBy : undefined)
-  if (by === undefined) return no(TOKEN_PROBLEMS[facts.tokenProblem ?? 'missing'])
+  if (by === undefined) return no(`${TOKEN_PROBLEMS[facts.tokenProblem ?? 'missing']}${changed}`)
   const why = facts.breakGlass === undefined ? whyNotVote(facts, by) : whyNotBreak(facts, facts.breakGlass)
   if (why !== undefined) return no(why)
   const isPartial = facts.answer === 'reject' || facts.breakGlass !== undefined
@@ -158,7 +311,9 @@ function whyNotVote(facts: VoteFacts, by: string): string | undefined {
   if (facts.rules.excluded.includes(by))
     return `${by} wrote or pushed this change and cannot approve it; another approver must`
   if (!facts.rules.approvers.includes(by)) {
-    return `${by} is not an approver of this environment; approvers: ${facts.rules.approvers.join(', ') || 'none'}`
+    const unasked = groupsOf(facts.rules).flatMap((one) => (one.unasked ? [`; ${nameOf(one)}: ${one.unasked}`] : []))
+    const approvers = facts.rules.approvers.join(', ') || 'none'
+    return `${by} is not an approver of this environment; approvers: ${approvers}${unasked.join('')}`
   }
   if (facts.votes.some((vote) => vote.by === by && vote.answer === facts.answer))
     return `${by} has already voted; one person counts once`

@@ -137,6 +137,15 @@ export type RunEvent =
       readonly fields?: FieldValues
       readonly breakGlass?: true
     }
+  /** Who is still asked was reminded, the `number`th time. */
+  | {
+      readonly type: 'gate.reminded.v1'
+      readonly gate: string
+      readonly number: number
+      readonly of: readonly string[]
+    }
+  /** What it was about, or by what rules, has changed: its votes count no more. */
+  | { readonly type: 'gate.voided.v1'; readonly gate: string; readonly why: string }
   | { readonly type: 'gate.decided.v1'; readonly gate: string; readonly verdict: 'approved' | 'rejected' | 'expired' }
   /** A gate that was passed by break-glass was looked at afterwards, by somebody else. */
   | { readonly type: 'gate.reviewed.v1'; readonly gate: string; readonly by: string; readonly comment: string }

@@ -57,6 +57,10 @@ export interface GateStage {
   readonly kind: 'gate'
   readonly name: string
   readonly environment: string
+  /** Whom the spec asks, beside whom the operator asks. */
+  readonly approvals?: readonly { readonly from: readonly string[]; readonly count: number }[]
+  /** Sooner than the operator's. */
+  readonly expiresSeconds?: number
 }
 
 /** Fast-forwards the production branch to the run's commit. */

@@ -1,4 +1,4 @@
-import type { Answer } from './approval.ts'
+import type { Answer, OnExpiry } from './approval.ts'
 import type { Change, TriggerKind } from './change.ts'
 import type { RunEvent, Waiting } from './events.ts'
 import type { FieldValues } from './form.ts'
@@ -156,9 +156,14 @@ export interface GateAnswer {
   readonly kind: 'open' | 'approved' | 'rejected' | 'expired'
   /** "1 of 2 approvals; may approve: ben, eve". */
   readonly sentence: string
+  /** Absent: it does not expire as it stands. */
   readonly expiresAt?: number
   /** How long that is by the clock that decides on it: this one may be elsewhere. */
   readonly expiresInMs?: number
+  /** When to look at it again though nothing has come, by the same clock: a reminder, or a window that opens. */
+  readonly lookInMs?: number
+  /** What becomes of the run if it has expired; absent: it has failed. */
+  readonly onExpiry?: OnExpiry
   /** Approved: what was filled in, as variables of later jobs. */
   readonly variables?: Readonly<Record<string, string>>
   /** Approved by break-glass: the sentence that says so for ever. */

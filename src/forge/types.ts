@@ -1,4 +1,4 @@
-import type { Access } from '../core/admission.ts'
+import type { Access, Role } from '../core/admission.ts'
 import type { BranchHead, FastForward, Source } from '../git/mirrors.ts'
 
 export type { BranchHead, FastForward, Source }
@@ -134,11 +134,13 @@ export interface Comment {
   readonly changedAt?: number
 }
 
-export { ACCESS, type Access } from '../core/admission.ts'
+export { ACCESS, type Access, type Role } from '../core/admission.ts'
 
 export interface People {
   /** What a login may do in this repository now. An unknown login may do nothing. */
   access(login: string): Promise<Access>
+  /** The same in the forge's own words, for rules that tell maintainers apart: who may write, and who may do all. */
+  role(login: string): Promise<Role>
 }
 
 export interface Pushes {

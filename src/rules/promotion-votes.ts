@@ -41,7 +41,7 @@ export function createPromotionVotes({
     if (before?.done) return { counts: before.why === undefined }
     const by = login === undefined ? undefined : personOf(login, kept.repository)
     const ballot = { gate, answer, by: by ?? '', channel: CHANNEL, ...(comment === undefined ? {} : { comment }) }
-    const { why } = before ?? (await promotions.judged(repo, key, gate.id, whyNot(said, by)))
+    const { why } = before ?? (await promotions.judged(repo, key, gate.id, await whyNot(said, by)))
     if (why === undefined) await ballots.cast(ballot, `vote/${repo}/${key}`)
     else {
       if (by !== undefined) await ballots.refused(ballot, why)
@@ -51,10 +51,10 @@ export function createPromotionVotes({
     return { counts: why === undefined }
   }
 
-  function whyNot({ gate, answer, login, wrong }: Said, by: string | undefined): string | undefined {
+  async function whyNot({ gate, answer, login, wrong }: Said, by: string | undefined): Promise<string | undefined> {
     if (by === undefined) return `the operator's file knows nobody with the login ${login ?? 'that wrote it'}`
     if (wrong !== undefined) return wrong
-    const judged = ballots.judge({ gate, answer, by })
+    const judged = await ballots.judge({ gate, answer, by })
     return judged.counts ? undefined : judged.why
   }
 
@@ -81,7 +81,7 @@ export function createPromotionVotes({
       }
       case 'changes_requested': {
         // It holds, and does not end: whoever asks for changes may be satisfied. Only who may end it may hold it.
-        const isHeard = person !== undefined && ballots.judge({ gate, answer: 'reject', by: person }).counts
+        const isHeard = person !== undefined && (await ballots.judge({ gate, answer: 'reject', by: person })).counts
         if (isHeard) await gates.object(gate.id, { by: person, why: `requested changes in #${pull}`, via })
         else await take({ ...said, key: key(state), answer: 'reject' })
         return

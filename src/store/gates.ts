@@ -11,14 +11,14 @@ import type {
   Verdict,
   VoteFacts,
 } from '../core/approval.ts'
-import { judgeVote, verdictOf } from '../core/approval.ts'
+import { judgeVote, rulesChange, subjectChanges, verdictOf } from '../core/approval.ts'
 import type { FieldValues } from '../core/form.ts'
 import { matchesPattern } from '../pattern/pattern.ts'
 import type { Database, Writing } from './database.ts'
 import { fromJson, recordAudit } from './database.ts'
 import { appendEvents, OPEN_STATUSES } from './events.ts'
 import type { Schema } from './schema.ts'
-import type { BrokenGlass, GateRow, Gates, Review, RunRow, VoteRow } from './types.ts'
+import type { BrokenGlass, GateRow, Gates, Review, RulesNow, RunRow, VoteRow } from './types.ts'
 
 type Gate = Schema['gates']
 
@@ -27,11 +27,12 @@ export function createGates(database: Database): Gates {
     open: (run, name, environment, rules, subject) =>
       database.write(async (tx) => {
         const current = await currentGate(tx.db, run, name)
-        if (current !== undefined && stands(current, subject, rules, tx.now)) return toGateRow(tx.db, current)
-        if (current !== undefined && current.state !== 'expired' && current.state !== 'voided') {
-          await tx.db.updateTable('gates').set({ state: 'voided' }).where('id', '=', current.id).execute()
-          const detail = { was: current.state, subject: fromJson<Subject>(current.subject), now: subject }
-          await recordAudit(tx, { by: 'penstock', channel: 'run', action: 'gate.voided', on: current.id, detail })
+        const changes = current === undefined ? [] : changesSince(current, subject, rules)
+        if (current !== undefined && changes.length === 0 && !isOver(current, rules, tx.now)) {
+          return toGateRow(tx.db, await withPeople(tx.db, current, rules))
+        }
+        if (current !== undefined && changes.length > 0 && current.state !== 'expired' && current.state !== 'voided') {
+          await voidGate(tx, current, changes.join('; '), subject)
         }
         const version = (current?.version ?? 0) + 1
         const gate: Gate = {
@@ -47,6 +48,9 @@ export function createGates(database: Database): Gates {
           decided_at: null,
           broken: null,
           review: null,
+          voided: null,
+          reminded: 0,
+          reminded_at: null,
         }
         await tx.db.insertInto('gates').values(gate).execute()
         const detail = { subject, rules }
@@ -112,17 +116,46 @@ export function createGates(database: Database): Gates {
 
     vote: (input) => database.write((tx) => vote(tx, input)),
 
-    expire: (run, gate) =>
+    personOfToken: (token) =>
+      database.read(async (db) => {
+        const hash = sha256(token)
+        return (await db.selectFrom('vote_tokens').select('person').where('hash', '=', hash).executeTakeFirst())?.person
+      }),
+
+    settle: (now) =>
+      database.write(async (tx) => {
+        const { gate, objections } = await standing(tx.db, now.gate)
+        if (gate?.state !== 'open') return
+        const votes = await votesOf(tx.db, [gate.id])
+        if (verdictNow(gate, votes, objections, tx.now, now).kind !== 'approved') return
+        await approve(tx, gate, { by: 'penstock', channel: 'timer' })
+      }),
+
+    remind: (id, number, stillAsked) =>
+      database.write(async (tx) => {
+        const { gate } = await standing(tx.db, id)
+        if (gate?.state !== 'open' || gate.reminded >= number) return
+        await tx.db.updateTable('gates').set({ reminded: number, reminded_at: tx.now }).where('id', '=', id).execute()
+        const detail = { number, of: stillAsked }
+        await recordAudit(tx, { by: 'penstock', channel: 'timer', action: 'gate.reminded', on: id, detail })
+        await appendEvents(tx, gate.run, `${id}/reminder/${number}`, [
+          { type: 'gate.reminded.v1', gate: gate.name, number, of: stillAsked },
+        ])
+      }),
+
+    expire: (run, gate, now) =>
       database.write(async (tx) => {
         const current = await currentGate(tx.db, run, gate)
         if (current?.state !== 'open') return
-        const { expiresAt } = fromJson<GateRules>(current.rules)
-        if (expiresAt === undefined || tx.now < expiresAt) return
+        const [votes, objections] = [await votesOf(tx.db, [current.id]), await objectionsTo(tx.db, [current.id])]
+        // Whoever asks may have a clock that is ahead, and may not know of the last vote.
+        if (verdictNow(current, votes, objections, tx.now, now).kind !== 'expired') return
         await tx.db
           .updateTable('gates')
           .set({ state: 'expired', decided_at: tx.now })
           .where('id', '=', current.id)
           .execute()
+        const { expiresAt } = fromJson<GateRules>(current.rules)
         const detail = { expiresAt, subject: fromJson<Subject>(current.subject) }
         await recordAudit(tx, { by: 'penstock', channel: 'timer', action: 'gate.expired', on: current.id, detail })
       }),
@@ -181,12 +214,7 @@ export function createGates(database: Database): Gates {
         await recordAudit(tx, { by, channel: own.via, action: 'gate.objection_withdrawn', on: id })
         const others = objections.filter((one) => one !== own)
         if (verdictNow(gate, await votesOf(tx.db, [id]), others, tx.now).kind === 'approved') {
-          await tx.db.updateTable('gates').set({ state: 'approved', decided_at: tx.now }).where('id', '=', id).execute()
-          const detail = { subject: fromJson<Subject>(gate.subject) }
-          await recordAudit(tx, { by, channel: own.via, action: 'gate.approved', on: id, detail })
-          await appendEvents(tx, gate.run, `${id}/decided`, [
-            { type: 'gate.decided.v1', gate: gate.name, verdict: 'approved' },
-          ])
+          await approve(tx, gate, { by, channel: own.via })
         }
         await wake(tx, gate)
       }),
@@ -213,17 +241,40 @@ function objectionsTo(db: Transaction<Schema>, gates: readonly string[]): Promis
   return db.selectFrom('objections').selectAll().where('gate', 'in', gates).orderBy('at').orderBy('by').execute()
 }
 
-/** Whether an opened gate serves this subject: with its votes, and with its decision if there is one. */
-function stands(gate: Gate, subject: Subject, rules: GateRules, now: number): boolean {
-  if (gate.state === 'voided' || canonical(fromJson<Subject>(gate.subject)) !== canonical(subject)) return false
-  // A retry of an expired gate gets new time, and new votes; the same call again does not.
-  const newTime = rules.expiresAt === undefined || rules.expiresAt > now
-  return !(gate.state === 'expired' && newTime)
+async function approve(tx: Writing, gate: Gate, by: { readonly by: string; readonly channel: string }): Promise<void> {
+  await tx.db.updateTable('gates').set({ state: 'approved', decided_at: tx.now }).where('id', '=', gate.id).execute()
+  const detail = { subject: fromJson<Subject>(gate.subject) }
+  await recordAudit(tx, { ...by, action: 'gate.approved', on: gate.id, detail })
+  await appendEvents(tx, gate.run, `${gate.id}/decided`, [
+    { type: 'gate.decided.v1', gate: gate.name, verdict: 'approved' },
+  ])
 }
 
-function canonical(subject: Subject): string {
-  const { run, gate, environment, commit, specDigest, deliverables } = subject
-  return JSON.stringify([run, gate, environment, commit, specDigest, [...deliverables].sort()])
+async function voidGate(tx: Writing, gate: Gate, why: string, now: Subject): Promise<void> {
+  const { id, run, name } = gate
+  await tx.db.updateTable('gates').set({ state: 'voided', voided: why }).where('id', '=', id).execute()
+  const detail = { why, was: gate.state, subject: fromJson<Subject>(gate.subject), now }
+  await recordAudit(tx, { by: 'penstock', channel: 'run', action: 'gate.voided', on: id, detail })
+  await appendEvents(tx, run, `${id}/voided`, [{ type: 'gate.voided.v1', gate: name, why }])
+}
+
+/** Why an opened gate does not serve this subject by these rules, with its votes and its decision; empty: it does. */
+function changesSince(gate: Gate, subject: Subject, rules: GateRules): readonly string[] {
+  const change = rulesChange(fromJson<GateRules>(gate.rules), rules)
+  return [...subjectChanges(fromJson<Subject>(gate.subject), subject), ...(change === undefined ? [] : [change])]
+}
+
+/** A retry of an expired gate gets new time, and new votes; the same call again does not. */
+function isOver({ state }: Gate, { expiresAt }: GateRules, now: number): boolean {
+  return state === 'voided' || (state === 'expired' && (expiresAt === undefined || expiresAt > now))
+}
+
+/** Who belongs to which group is no rule that was changed: an open gate is brought up to date. */
+async function withPeople(db: Transaction<Schema>, gate: Gate, rules: GateRules): Promise<Gate> {
+  const text = JSON.stringify(rules)
+  if (gate.state !== 'open' || gate.rules === text) return gate
+  await db.updateTable('gates').set({ rules: text }).where('id', '=', gate.id).execute()
+  return { ...gate, rules: text }
 }
 
 async function vote(
@@ -253,13 +304,15 @@ async function vote(
     .where('vote_key', '=', input.key)
     .executeTakeFirst()
   if (seen !== undefined) {
-    const verdict = verdictNow(gate, await votesOf(db, [gate.id]), await objectionsTo(db, [gate.id]), now)
+    const objections = await objectionsTo(db, [gate.id])
+    const verdict = verdictNow(gate, await votesOf(db, [gate.id]), objections, now, input.now)
     return { verdict, counts: seen.counts === 1, ...(seen.why === null ? {} : { why: seen.why }) }
   }
 
   const token = await useToken(tx, gate, input.token)
   const before = await votesOf(db, [gate.id])
-  const rules = fromJson<GateRules>(gate.rules)
+  const rules = rulesNow(gate, input.now)
+  const objections = await objectionsTo(db, [gate.id])
   const isBreaking = input.breakGlass === true
   const judged = judgeVote({
     state: gate.state as GateState,
@@ -268,6 +321,7 @@ async function vote(
     claimedBy,
     trustSignals: input.trustSignals,
     votes: before.filter((one) => one.counts === 1).map(toCounted),
+    objections,
     answer,
     now,
     matches: matchesPattern,
@@ -318,7 +372,7 @@ async function vote(
     },
   })
 
-  const verdict = verdictNow(gate, [...before, row], await objectionsTo(db, [gate.id]), now)
+  const verdict = verdictNow(gate, [...before, row], objections, now, input.now)
   if (judged.counts && (verdict.kind === 'approved' || verdict.kind === 'rejected')) {
     await db.updateTable('gates').set({ state: verdict.kind, decided_at: now }).where('id', '=', gate.id).execute()
     await recordAudit(tx, {
@@ -361,10 +415,15 @@ function verdictNow(
   votes: readonly Schema['votes'][],
   objections: readonly Objection[],
   now: number,
+  rights?: RulesNow,
 ): Verdict {
   if (gate.state === 'expired') return { kind: 'expired' }
   const counted = votes.filter((one) => one.counts === 1).map(toCounted)
-  return verdictOf(fromJson<GateRules>(gate.rules), counted, now, objections)
+  return verdictOf(rulesNow(gate, rights), counted, now, objections)
+}
+
+function rulesNow({ id, rules }: Gate, now: RulesNow | undefined): GateRules {
+  return now?.gate === id ? now.rules : fromJson<GateRules>(rules)
 }
 
 /** Whose token it is, if it is good for this gate and subject; one that is known is used up by any vote. */
@@ -372,14 +431,19 @@ async function useToken(
   tx: Writing,
   gate: Gate,
   plain: string | undefined,
-): Promise<Pick<VoteFacts, 'authenticated' | 'tokenProblem'> & { readonly proof?: Proof; readonly channel?: string }> {
+): Promise<
+  Pick<VoteFacts, 'authenticated' | 'tokenProblem' | 'voided'> & { readonly proof?: Proof; readonly channel?: string }
+> {
   if (plain === undefined) return { tokenProblem: 'missing' }
   const hash = sha256(plain)
   const token = await tx.db.selectFrom('vote_tokens').selectAll().where('hash', '=', hash).executeTakeFirst()
   if (token === undefined) return { tokenProblem: 'unknown' }
   if (token.used_at !== null) return { tokenProblem: 'used' }
   await tx.db.updateTable('vote_tokens').set({ used_at: tx.now }).where('hash', '=', hash).execute()
-  if (token.gate !== gate.id) return { tokenProblem: 'other_subject' }
+  if (token.gate !== gate.id) {
+    const { gate: other } = await standing(tx.db, token.gate)
+    return { tokenProblem: 'other_subject', ...(other?.voided == null ? {} : { voided: other.voided }) }
+  }
   if (token.expires_at <= tx.now) return { tokenProblem: 'expired' }
   return { authenticated: token.person, proof: (token.proof as Proof | null) ?? 'token', channel: token.channel }
 }
@@ -439,6 +503,8 @@ function fromGate(gate: Gate, votes: readonly Schema['votes'][], objections: rea
     state: gate.state as GateState,
     openedAt: gate.opened_at,
     ...(gate.decided_at === null ? {} : { decidedAt: gate.decided_at }),
+    ...(gate.voided === null ? {} : { voided: gate.voided }),
+    ...(gate.reminded_at === null ? {} : { reminded: { count: gate.reminded, at: gate.reminded_at } }),
     votes: votes.map(toVoteRow),
     objections: objections.map(({ by, why, via }) => ({ by, why, via })),
     ...(gate.broken === null ? {} : { broken: fromJson<BrokenGlass>(gate.broken) }),

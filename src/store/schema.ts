@@ -256,6 +256,11 @@ export interface Schema {
     broken: string | null
     /** Who has looked at that afterwards, and what they say of it. */
     review: string | null
+    /** What has changed since, if that is why it is void. */
+    voided: string | null
+    /** How many of its reminders are out, and when the last one went. */
+    reminded: number
+    reminded_at: number | null
   }
   votes: {
     gate: string
@@ -888,6 +893,16 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
       await db.schema.alterTable('deliveries').addColumn('notice', 'bigint').execute()
       await index(db, 'deliveries', ['received_at'])
       await index(db, 'meanings', ['run_number'])
+    },
+  },
+  '009_gate_rules': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      const gates = () => db.schema.alterTable('gates')
+      await gates().addColumn('voided', 'text').execute()
+      await gates()
+        .addColumn('reminded', 'bigint', (c) => c.notNull().defaultTo(0))
+        .execute()
+      await gates().addColumn('reminded_at', 'bigint').execute()
     },
   },
   '010_gate_answers': {

@@ -414,6 +414,10 @@ export interface GateRow {
   readonly state: GateState
   readonly openedAt: number
   readonly decidedAt?: number
+  /** What has changed since, if that is why it is void: `commit: 3f2a… → 9c1e…`. */
+  readonly voided?: string
+  /** The reminders that are out. */
+  readonly reminded?: { readonly count: number; readonly at: number }
   readonly votes: readonly VoteRow[]
   readonly objections: readonly ObjectionRow[]
   /** It was passed by break-glass: stays for ever. */
@@ -457,10 +461,18 @@ export interface VoteRow {
   readonly breakGlass?: true
 }
 
+/** The rules of a gate with who has the right at this moment. */
+export interface RulesNow {
+  /** The gate's id: to another one they are not applied. */
+  readonly gate: string
+  readonly rules: GateRules
+}
+
 export interface Gates {
   /**
-   * Opens (or finds) the gate of this run. If it was open or decided for another subject, that is voided and its votes
-   * no longer count; for the same subject (a retry that changed nothing) votes and decision are kept.
+   * Opens (or finds) the gate of this run. If it was open or decided for another subject or by other rules, that is voided,
+   * with what has changed, and its votes no longer count; for the same (a retry that changed nothing) votes and decision
+   * are kept, and one that is open learns who belongs to its groups now.
    */
   open(run: string, name: string, environment: string, rules: GateRules, subject: Subject): Promise<GateRow>
   get(run: string, name: string): Promise<GateRow | undefined>
@@ -499,9 +511,17 @@ export interface Gates {
     readonly breakGlass?: boolean
     /** Who may do that now. */
     readonly operators?: readonly string[]
+    /** Otherwise it is judged by the rules that the gate was last opened with. */
+    readonly now?: RulesNow
   }): Promise<{ readonly verdict: Verdict; readonly counts: boolean; readonly why?: string }>
-  /** Changes nothing before the gate's time is over by this clock, whatever another clock says. */
-  expire(run: string, gate: string): Promise<void>
+  /** Whose token it is; undefined: none of ours. Uses it up in no way. */
+  personOfToken(token: string): Promise<string | undefined>
+  /** Approves an open gate if it is by its votes, at this moment: what waited for its window passes. */
+  settle(now: RulesNow): Promise<void>
+  /** Its reminder of this number, from 1, is out: an event and an entry of the audit, once. */
+  remind(gate: string, number: number, stillAsked: readonly string[]): Promise<void>
+  /** Changes nothing before the gate's time is over by this clock, whatever another clock says; nor if enough have approved. */
+  expire(run: string, gate: string, now?: RulesNow): Promise<void>
   /** Passed by break-glass, and not reviewed by anybody, oldest first. */
   toReview(): Promise<readonly GateRow[]>
   /** By the gate's id. The first review stands. Nobody reviews what they have done themselves. */

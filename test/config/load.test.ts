@@ -53,9 +53,10 @@ describe('the operator’s file', () => {
     })
 
     expect(config.repositories['acme/web']?.environments.production?.gate).toEqual({
-      approvers: ['ben', 'role:admin'],
-      quorum: 1,
+      approvals: [{ from: ['ben', 'role:admin'], count: 1 }],
       expiresMs: 7 * 24 * 3_600_000,
+      onExpiry: 'fail',
+      remindersMs: [],
     })
     expect(config.database).toEqual({ kind: 'sqlite', path: path.join(dir, 'penstock.db') })
     expect(config.pools).toEqual([
@@ -135,7 +136,7 @@ repositories:
       '11:18 repositories.acme/web.environments.staging.quorum says nothing without approvers; name them',
       '12:33 repositories.acme/web.environments.production.approvers: "bne" is not among the people; did you mean "ben"?',
       '12:38 repositories.acme/web.environments.production.approvers: "aprover" is not a role; did you mean "approver"?',
-      '12:63 repositories.acme/web.environments.production: 2 approvals are asked for, but only 0 people may give one (nobody)',
+      '12:63 repositories.acme/web.environments.production.quorum: 2 approvals are asked for, but only 0 people may give one (nobody)',
     ])
   })
 
@@ -318,6 +319,138 @@ test('no way of printing the configuration shows a secret', async () => {
   ].join()
   for (const value of [HOOK, 'npm_token_value', 'pw_of_db', 'worker_token_value']) expect(printed).not.toContain(value)
   expect(config.repositories['acme/web']?.secrets.NPM?.reveal()).toBe('npm_token_value')
+})
+
+describe('the rules of a gate', () => {
+  const HEAD = `
+people:
+  ada: { roles: [approver], github: ada }
+  ben: { roles: [approver] }
+  tess: { roles: [approver] }
+  vic: { roles: [viewer], github: vic }
+teams: { qa: [tess, ben], watchers: [vic] }
+repositories:
+  acme/web:
+    forge: { github: { token: { env: HOOK } } }
+    url: /srv/git/web.git
+    webhook_secrets: [{ env: HOOK }]
+    environments:
+      production:
+`
+  const rules = (lines: string) => `${HEAD}${lines.trim().replace(/^/gm, '        ')}\n`
+
+  test('are read in full', async () => {
+    const file = await write(
+      rules(`
+approvals: [{ from: [team:qa] }, { from: ["role:approver", "forge:maintain"], count: 2 }]
+expires: 5d
+on_expiry: skip
+reminders: [3d, 1d, 24h]
+hours: { zone: Europe/Berlin, days: [mon, fri], from: "09:00", to: "24:00" }
+freezes: [{ from: "2026-12-20", to: "2027-01-02", reason: year end }]
+`),
+    )
+
+    const config = await loadConfig({ file, env: { HOOK, PENSTOCK_DATA: dir } })
+
+    const hours = { zone: 'Europe/Berlin', days: ['mon', 'fri'], from: '09:00', to: '24:00' }
+    expect(config.teams).toEqual({ qa: ['tess', 'ben'], watchers: ['vic'] })
+    expect(config.repositories['acme/web']?.environments.production?.gate).toEqual({
+      approvals: [
+        { from: ['team:qa'], count: 1 },
+        { from: ['role:approver', 'forge:maintain'], count: 2 },
+      ],
+      expiresMs: 5 * 86_400_000,
+      onExpiry: 'skip',
+      remindersMs: [86_400_000, 3 * 86_400_000],
+      window: {
+        hours,
+        freezes: [{ zone: 'Europe/Berlin', from: '2026-12-20', to: '2027-01-02', reason: 'year end' }],
+      },
+    })
+    expect(approversOf(config, 'acme/web', 'production')).toEqual(['ada', 'ben', 'tess'])
+  })
+
+  const P = 'repositories.acme/web.environments.production'
+  test.each([
+    [
+      'names that nobody has',
+      'approvals: [{ from: [team:qs, role:viewer, vic, ebn, "forge:wrte", team:watchers], count: 1 }]',
+      [
+        `15:30 ${P}.approvals.from: "qs" is not among the teams; did you mean "qa"?`,
+        `15:39 ${P}.approvals.from: people with only the role "viewer" may not vote`,
+        `15:52 ${P}.approvals.from: "vic" has no role that may vote; add "approver"`,
+        `15:57 ${P}.approvals.from: "ebn" is not among the people; did you mean "ben"?`,
+        `15:62 ${P}.approvals.from: "wrte" is no permission of a forge; did you mean "write"?`,
+        `15:76 ${P}.approvals.from: nobody of team "watchers" has a role that may vote; add "approver" to one`,
+      ],
+    ],
+    [
+      'both forms',
+      'approvals: [{ from: [ada] }]\nquorum: 1',
+      [`16:9 ${P}.quorum is the short form of \`approvals\`; write one of the two`],
+    ],
+    [
+      'groups that share too few',
+      'approvals: [{ from: [team:qa], count: 2 }, { from: [ben, tess], count: 1 }]',
+      [
+        `15:20 ${P}.approvals: 1 of ben or tess are asked for, but only ben, tess may approve for it, and they are needed for the other groups, too; a person counts once`,
+      ],
+    ],
+    [
+      'rules of no gate',
+      'hours: { zone: UTC, days: [mon], from: "09:00", to: "17:00" }\non_expiry: fail',
+      [
+        `15:9 ${P}.hours says nothing without approvers; name them`,
+        `16:9 ${P}.on_expiry says nothing without approvers; name them`,
+      ],
+    ],
+    [
+      'times that there are not',
+      [
+        'approvers: [ada]',
+        'expires: 2d',
+        'reminders: [1d, 2d]',
+        'hours: { zone: Europe/Berln, days: [mon], from: "17:00", to: "09:00" }',
+        'freezes: [{ from: "2026-02-30", to: "2026-03-01", reason: x, zone: UTC }, { from: "2026-03-02", to: "2026-03-01", reason: x, zone: UTC }]',
+      ].join('\n'),
+      [
+        `17:25 ${P}.reminders: after 2d the gate has expired (2d)`,
+        `18:24 ${P}.hours.zone: "Europe/Berln" is not a time zone; did you mean "Europe/Berlin"?`,
+        `18:70 ${P}.hours.to: must be later than from, which is 17:00`,
+        `19:27 ${P}.freezes.from: no calendar has 2026-02-30`,
+        `19:109 ${P}.freezes.to: must be later than from, which is 2026-03-02`,
+      ],
+    ],
+    [
+      'a freeze without a zone',
+      'approvers: [ada]\nfreezes: [{ from: "2026-03-01", to: "2026-03-02", reason: x }]',
+      [`16:19 ${P}.freezes: has no time zone: say \`zone\`, or \`hours\` with one`],
+    ],
+  ])('are refused if they are %s', async (_, lines, expected) => {
+    expect(await problems(rules(lines))).toEqual(expected)
+  })
+
+  test('ask no forge that cannot be asked, and of a forge only whom it can know', async () => {
+    const plain = rules('approvals: [{ from: ["forge:write"] }]').replace(/forge: \{.*\}/, 'forge: git')
+    const two = rules('approvals: [{ from: ["forge:write"], count: 2 }]')
+
+    expect(await problems(plain)).toEqual(
+      [
+        `15:30 ${P}.approvals.from: the forge of this repository cannot be asked who has a permission: it is plain git, or without a token`,
+        `15:20 ${P}.approvals: 1 approvals are asked for, but only 0 people may give one (nobody)`,
+      ].sort(),
+    )
+    expect(await problems(two)).toEqual([
+      `15:20 ${P}.approvals: 2 approvals are asked for, but only 1 people may give one (ada)`,
+    ])
+  })
+
+  test('teams have members', async () => {
+    expect(await problems('people: { ada: { roles: [approver] } }\nteams: { qa: [ad] }\n')).toEqual([
+      '2:15 teams.qa: "ad" is not among the people; did you mean "ada"?',
+    ])
+  })
 })
 
 describe('people', () => {

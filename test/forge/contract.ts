@@ -2,7 +2,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { ACCESS, type Access, type Forge } from '../../src/forge/types.ts'
+import { ACCESS, type Forge, type Role } from '../../src/forge/types.ts'
 import { createMirrors } from '../../src/git/mirrors.ts'
 
 /** What people do at the forge, beside the forge itself. A hand that is missing leaves out the tests that need it. */
@@ -24,7 +24,7 @@ export interface ForgeUnderTest {
   }
   /** A check that something else than Penstock gives. */
   check?(commit: string, name: string, conclusion: string | null): void
-  setAccess?(login: string, access: Access): void
+  setAccess?(login: string, access: Role): void
   /** What the forge does otherwise than most, with what then holds. */
   readonly differs?: {
     /** Characters of a status's description; 140 unless said. */
@@ -33,6 +33,8 @@ export interface ForgeUnderTest {
     readonly forgetsDismissed?: true
     /** Nothing of ours can be kept with a deployment: the newest of an environment, if of the same commit, is the same. */
     readonly keyless?: true
+    /** What a maintainer is, where the forge has none. */
+    readonly maintainer?: Role
   }
   stop(): Promise<void>
 }
@@ -364,6 +366,14 @@ export function forgeContract(name: string, carries: readonly Group[], start: ()
         it.setAccess?.('ben', access)
 
         expect(await people.access('ben')).toBe(access)
+      })
+    }
+
+    for (const role of [...ACCESS, 'maintain'] as const) {
+      carried('people', `somebody with the role ${role} has that`, async (people) => {
+        it.setAccess?.('ben', role)
+
+        expect(await people.role('ben')).toBe(role === 'maintain' ? (it.differs?.maintainer ?? role) : role)
       })
     }
 

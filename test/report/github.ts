@@ -99,7 +99,10 @@ export async function startShown(options: Partial<FakeGithubOptions> = {}): Prom
 }
 
 function repository({ github }: Hub): RepositoryConfig {
-  const gate = { approvers: ['ben', 'eve'], quorum: 1, expiresMs: 3_600_000 }
+  const gate = {
+    approvals: [{ from: ['ben', 'eve'], count: 1 }],
+    ...{ expiresMs: 3_600_000, onExpiry: 'fail' as const, remindersMs: [] },
+  }
   return {
     name: REPO,
     forge: { kind: 'github', api: github.url },

@@ -1,3 +1,4 @@
+import { standingOf } from '../approval.ts'
 import { isOutcome, type Outcome } from '../outcome.ts'
 import { type Stage, stageJobs } from '../plan.ts'
 import type { StageProgress } from '../progress.ts'
@@ -143,7 +144,7 @@ function success(run: ReportedRun, stage: Exclude<Stage, { kind: 'gate' }>): str
 
 /** What the stage does, or waits for. */
 function currentText(run: ReportedRun, stage: Stage): string {
-  if (stage.kind === 'gate') return gateText(gateOf(run, stage.name))
+  if (stage.kind === 'gate') return gateText(run, gateOf(run, stage.name))
   if (run.waiting?.kind === 'environment' && stage.kind === 'deploy') {
     const held = run.holders.length > 0 ? `, held by ${run.holders.map((one) => `run ${one}`).join(', ')}` : ''
     return `waits for ${stage.environment}${held}`
@@ -158,15 +159,17 @@ function currentText(run: ReportedRun, stage: Stage): string {
   return jobs.length > 1 ? `runs: ${ended.length} of ${jobs.length} jobs have ended` : 'runs'
 }
 
-function gateText(gate: ReportedGate | undefined): string {
+function gateText(run: ReportedRun, gate: ReportedGate | undefined): string {
   if (gate === undefined || gate.state !== 'open') return 'asks for approvals'
-  const { approvers, excluded, quorum } = gate.rules
+  const { excluded, quorum } = gate.rules
   const [held] = gate.objections
   if (held !== undefined) return `held by ${held.by}, who ${held.why}`
-  const may = approvers.filter((one) => !excluded.includes(one) && !gate.approvals.includes(one))
-  const missing = quorum - gate.approvals.length
+  const approvals = gate.approvals.map((by) => ({ by, answer: 'approve' }) as const)
+  const { may, missing, shortage } = standingOf(gate.rules, approvals)
+  // It waits for its window: until when stands in what the run waits for.
+  if (missing === 0) return run.waiting?.sentence ?? 'asks for approvals'
   const waits = `waits for ${missing} of ${count(quorum, 'approval')}`
-  if (may.length >= missing) return `${waits}: ${may.join(', ')}`
+  if (shortage === undefined) return `${waits}: ${may.join(', ')}`
   return `${waits}, but too few may approve; author and pusher may not (${excluded.join(', ')})`
 }
 

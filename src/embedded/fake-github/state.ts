@@ -7,6 +7,8 @@ export interface User {
 }
 
 export type Level = 'read' | 'write' | 'admin'
+/** What somebody was given: a maintainer may write, and a little more. */
+export type Role = Level | 'maintain'
 
 export interface Repo {
   readonly id: number
@@ -19,7 +21,7 @@ export interface Repo {
   readonly dir: string
   readonly defaultBranch: string
   readonly createdAt: string
-  readonly access: Map<string, Level>
+  readonly access: Map<string, Role>
   readonly pulls: Pull[]
   readonly comments: Comment[]
   readonly statuses: Status[]

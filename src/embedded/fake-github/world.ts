@@ -29,6 +29,7 @@ import type {
   Pull,
   Repo,
   Review,
+  Role,
   User,
 } from './state.ts'
 import { createWebhooks, type WebhooksDeps } from './webhooks.ts'
@@ -102,9 +103,13 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
     return known
   }
 
+  function roleOf(of: Repo, login: string): Role | undefined {
+    return of.access.get(login.toLowerCase()) ?? (of.private ? undefined : 'read')
+  }
+
   function levelOf(of: Repo, login: string): Level | undefined {
-    const level = of.access.get(login.toLowerCase())
-    return level ?? (of.private ? undefined : 'read')
+    const role = roleOf(of, login)
+    return role === 'maintain' ? 'write' : role
   }
 
   function labeling(event: Labeling['event'], name: string, by: User): Labeling {
@@ -249,6 +254,7 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
     repo,
     pullOf,
     levelOf,
+    roleOf,
     refsChanged,
     tellOfPull,
     find: (fullName: string): Repo | undefined => repos.get(fullName.toLowerCase()),
@@ -278,7 +284,7 @@ export function createWorld({ dir, root, clock, maxPage, onPayload }: WorldOptio
       return made
     },
 
-    setAccess(fullName: string, login: string, level: Level | 'none'): void {
+    setAccess(fullName: string, login: string, level: Role | 'none'): void {
       user(login)
       if (level === 'none') repo(fullName).access.delete(login.toLowerCase())
       else repo(fullName).access.set(login.toLowerCase(), level)

@@ -16,10 +16,9 @@ const ACCESS_OF: Readonly<Record<string, Access>> = {
 
 /** Gitea tells it to administrators of the repository only. */
 export function createPeople({ rest, at }: Connection): People {
-  return {
-    async access(login) {
-      const answer = await found(rest.get(`${at}/collaborators/${encodeURIComponent(login)}/permission`))
-      return (answer && ACCESS_OF[read(Permission, answer).permission]) ?? 'none'
-    },
+  async function access(login: string): Promise<Access> {
+    const answer = await found(rest.get(`${at}/collaborators/${encodeURIComponent(login)}/permission`))
+    return (answer && ACCESS_OF[read(Permission, answer).permission]) ?? 'none'
   }
+  return { access, role: access }
 }

@@ -11,6 +11,7 @@ const GUEST = 10
 const REPORTER = 20
 const DEVELOPER = 30
 const MAINTAINER = 40
+const OWNER = 50
 
 /** A guest sees the code of a public project only, as everybody does. */
 function toAccess(level: number, isPublic: boolean): Access {
@@ -20,18 +21,30 @@ function toAccess(level: number, isPublic: boolean): Access {
 }
 
 export function createPeople({ rest, at }: Connection): People {
+  async function memberOf(login: string) {
+    const named = read(z.array(Known), await rest.get('/users', { username: login }))
+    const known = named.find(({ username }) => username.toLowerCase() === login.toLowerCase())
+    if (known === undefined) return undefined
+    // Also those who are members by a group, or by an invitation of one.
+    const answer = await found(rest.get(`${at}/members/all/${known.id}`))
+    const { visibility } = read(Project, await rest.get(at))
+    const member = answer && read(Member, answer)
+    const level = member !== undefined && (member.state ?? 'active') === 'active' ? member.access_level : 0
+    return { level, isPublic: visibility === 'public' }
+  }
+
+  function accessOf(member: Awaited<ReturnType<typeof memberOf>>): Access {
+    if (member === undefined) return 'none'
+    const { level, isPublic } = member
+    return level < GUEST && isPublic ? 'read' : toAccess(level, isPublic)
+  }
+
   return {
-    async access(login) {
-      const named = read(z.array(Known), await rest.get('/users', { username: login }))
-      const known = named.find(({ username }) => username.toLowerCase() === login.toLowerCase())
-      if (known === undefined) return 'none'
-      // Also those who are members by a group, or by an invitation of one.
-      const answer = await found(rest.get(`${at}/members/all/${known.id}`))
-      const { visibility } = read(Project, await rest.get(at))
-      const member = answer && read(Member, answer)
-      const level = member !== undefined && (member.state ?? 'active') === 'active' ? member.access_level : 0
-      const isPublic = visibility === 'public'
-      return level < GUEST && isPublic ? 'read' : toAccess(level, isPublic)
+    access: async (login) => accessOf(await memberOf(login)),
+    async role(login) {
+      const member = await memberOf(login)
+      const access = accessOf(member)
+      return access === 'admin' && (member?.level ?? 0) < OWNER ? 'maintain' : access
     },
   }
 }

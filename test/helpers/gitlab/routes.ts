@@ -56,7 +56,7 @@ interface Own {
 
 const owns = new WeakMap<Repo, Own>()
 const NONE = '0'.repeat(40)
-const LEVELS = { read: 20, write: 30, admin: 40 }
+const LEVELS = { read: 20, write: 30, maintain: 40, admin: 50 }
 const AT = '/projects/{id}'
 const BRANCH = '/projects/{id}/repository/branches/{branch}'
 const MERGE = '/projects/{id}/merge_requests/{iid}'

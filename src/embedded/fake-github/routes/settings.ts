@@ -45,7 +45,8 @@ export const settingsRoutes: readonly FakeRoute[] = [
       const { world, params } = asked
       const user = there(world.users.get((params.username ?? '').toLowerCase()))
       const permission = world.levelOf(repo, user.login) ?? 'none'
-      return ok({ permission, role_name: permission, user: { ...world.shapes.user(user), role_name: permission } })
+      const role_name = world.roleOf(repo, user.login) ?? 'none'
+      return ok({ permission, role_name, user: { ...world.shapes.user(user), role_name } })
     },
   },
   {
