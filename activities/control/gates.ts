@@ -4,7 +4,14 @@ import { quorumOf } from '../../src/approval/rights.ts'
 import { excludedOf } from '../../src/config/people.ts'
 import type { EnvironmentGate } from '../../src/config/types.ts'
 import { withheld } from '../../src/core/admission.ts'
-import { brokenSentence, type GateRules, gateSentence, type Subject, standingOf, verdictOf } from '../../src/core/approval.ts'
+import {
+  brokenSentence,
+  type GateRules,
+  gateSentence,
+  type Subject,
+  standingOf,
+  verdictOf,
+} from '../../src/core/approval.ts'
 import type { ControlActivities, GateAnswer } from '../../src/core/run-contract.ts'
 import { closedAt } from '../../src/core/window.ts'
 import type { Commit } from '../../src/git/mirrors.ts'
@@ -109,7 +116,11 @@ export function createGateActivities(context: ControlContext) {
     const events = await store.events.of(row.run)
     if (events.some(({ event }) => event.type === 'branch.promoted.v1')) return undefined
     const sentence = `${toGateAnswer(row).sentence}; waits ${closed.why}`
-    return { kind: 'open', sentence, ...(closed.until === undefined ? {} : { lookInMs: Math.max(0, closed.until - context.clock()) }) }
+    return {
+      kind: 'open',
+      sentence,
+      ...(closed.until === undefined ? {} : { lookInMs: Math.max(0, closed.until - context.clock()) }),
+    }
   }
 
   /**

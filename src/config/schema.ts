@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { EXPIRIES } from '../core/approval.ts'
-import { DAYS } from '../core/window.ts'
 import { FIELD_TYPES, LONGEST_TEXT } from '../core/form.ts'
+import { DAYS } from '../core/window.ts'
 import { ROLES } from './types.ts'
 
 const NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/

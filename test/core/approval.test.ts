@@ -196,7 +196,15 @@ describe('a window', () => {
     expect(verdictOf(rules, both, late)).toMatchObject({ kind: 'open', closed: { until: at('2026-11-30T08:00:00Z') } })
     expect(verdictOf(rules, [yes('ada')], late)).toEqual({ kind: 'expired' })
     expect(verdictOf(rules, [...both, no('bob')], late)).toEqual({ kind: 'rejected', by: 'bob' })
-    const vote = { state: 'open', rules, claimedBy: 'ada', trustSignals: false, votes: both, now: late, matches: matchesPattern } as const
+    const vote = {
+      state: 'open',
+      rules,
+      claimedBy: 'ada',
+      trustSignals: false,
+      votes: both,
+      now: late,
+      matches: matchesPattern,
+    } as const
     expect(judgeVote({ ...vote, authenticated: 'ada', answer: 'reject' })).toMatchObject({ counts: true, by: 'ada' })
   })
 
