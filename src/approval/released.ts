@@ -1,4 +1,4 @@
-import { excludedOf, operatorsOf } from '../config/people.ts'
+import { excludedOf } from '../config/people.ts'
 import type { Config } from '../config/types.ts'
 import { subjectChanges, verdictOf } from '../core/approval.ts'
 import { fieldVariables } from '../core/form.ts'

@@ -35,7 +35,7 @@ function resolvePeople(
             return person.roles.some((one) => one === name)
           case 'team':
             return Object.hasOwn(teams, name) && teams[name]?.includes(person.name)
-          case 'forge':
+          default:
             return false
         }
       }),
