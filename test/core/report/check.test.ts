@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { sessionCases } from '../../../src/core/session.ts'
 import { checkOf, commentOf, deploymentsOf, plan, progress, run, TESTED } from './runs.ts'
 
 const FAILED = run({
@@ -47,6 +48,25 @@ describe('the check', () => {
   test('points at the lines of failed tests', () => {
     expect(checkOf(FAILED).annotations).toEqual([
       { path: 'src/add.py', line: 12, title: 'unit: adds', message: '2 != 3' },
+    ])
+  })
+
+  test('points at the lines of the checklist for what people did not pass', () => {
+    const checklist = [
+      { name: 'Log in', required: true, line: 9 },
+      { name: 'Export', required: true, line: 10 },
+    ]
+    const answers = [
+      { item: 1, result: 'passed', by: 'tess', at: 1 },
+      { item: 2, result: 'failed', by: 'theo', comment: 'the total is wrong', at: 2 },
+    ] as const
+    const cases = sessionCases({ state: 'finished', checklist, answers }, 'manual', '.penstock.yml')
+    const shown = cases
+      .filter(({ result }) => result === 'failed')
+      .map(({ suite, ...one }) => ({ ...one, stage: 'e2e', job: suite }))
+
+    expect(checkOf(run({ status: 'failed', tests: { total: 2, failed: 1, shown } })).annotations).toEqual([
+      { path: '.penstock.yml', line: 10, title: 'manual: Export', message: 'failed by theo: the total is wrong' },
     ])
   })
 
