@@ -1,6 +1,7 @@
 import { Context } from '@temporalio/activity'
 import { gateVariables, whyNotReleased } from '../../src/approval/released.ts'
-import type { RepositoryConfig } from '../../src/config/types.ts'
+import { approverProblem, shortageOf } from '../../src/config/gate.ts'
+import type { EnvironmentGate, RepositoryConfig } from '../../src/config/types.ts'
 import { withheld } from '../../src/core/admission.ts'
 import { branchName, branchRole } from '../../src/core/change.ts'
 import type { SpecDiagnostic } from '../../src/core/events.ts'
@@ -8,7 +9,7 @@ import { isOutcome, type Outcome } from '../../src/core/outcome.ts'
 import type { Deliverable, Plan } from '../../src/core/plan.ts'
 import type { Begun, ControlActivities, RunInput } from '../../src/core/run-contract.ts'
 import { NoSuchCommit, NotAFile } from '../../src/git/mirrors.ts'
-import { compilePlan } from '../../src/plan/compile.ts'
+import { compilePlan, type PlannedRules } from '../../src/plan/compile.ts'
 import { type Diagnostic, formatDiagnostic } from '../../src/spec/diagnostic.ts'
 import { parseSpec, SPEC_FILE, specDigest } from '../../src/spec/parse.ts'
 import type { RunDetail } from '../../src/store/types.ts'
@@ -116,6 +117,7 @@ export function createTries(
             environments: Object.values(repository.environments).map((one) => ({
               name: one.name,
               gate: one.gate !== undefined,
+              ...(one.gate === undefined ? {} : { rules: plannedRules(repository, one.gate) }),
             })),
           })
     if (compiled.kind === 'wrong') {
@@ -129,6 +131,14 @@ export function createTries(
     }
     await store.runs.setPlan(detail.id, compiled.plan)
     return compiled.plan
+  }
+
+  function plannedRules(repository: RepositoryConfig, gate: EnvironmentGate): PlannedRules {
+    return {
+      expiresSeconds: Math.floor(gate.expiresMs / 1000),
+      problemOf: (entry) => approverProblem(config, repository, entry),
+      shortageOf: (added) => shortageOf(config, repository, [...gate.approvals, ...added]),
+    }
   }
 
   /** What a push to the production branch ships: the bytes its candidate run built, tested and had approved. */

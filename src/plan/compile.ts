@@ -11,6 +11,18 @@ export interface PlannedEnvironment {
   readonly name: string
   /** Whether people must approve before something is deployed there. */
   readonly gate: boolean
+  /** The gate's rules, for whoever adds to them. Absent: nobody knows them here, and what is added is taken as it is. */
+  readonly rules?: PlannedRules
+}
+
+export interface PlannedRules {
+  readonly expiresSeconds: number
+  /** What is wrong with an entry of `from`, by the operator's people; undefined: nothing. */
+  readonly problemOf: (entry: string) => string | undefined
+  /** Why these groups could not be filled beside the operator's own; undefined: they could. */
+  readonly shortageOf: (
+    added: readonly { readonly from: readonly string[]; readonly count: number }[],
+  ) => string | undefined
 }
 
 export interface CompileInput {
@@ -30,7 +42,7 @@ export type Compiled =
 /** The pipeline for one trigger: same input, same plan. */
 export function compilePlan(input: CompileInput): Compiled {
   const { spec, environments } = input
-  const diagnostics = environmentDiagnostics(spec, environments)
+  const diagnostics = [...environmentDiagnostics(spec, environments), ...signoffDiagnostics(spec, environments)]
   if (diagnostics.length > 0) return { kind: 'wrong', diagnostics }
   const { trigger, branches } = input
   const isTestOnly = trigger.kind === 'pull_request' || trigger.kind === 'upstream'
@@ -67,7 +79,7 @@ function stagesFor(role: BranchRole, { spec, branches, environments }: CompileIn
         ...deliverStage(spec),
         ...(staging ? [toDeployStage(staging)] : []),
         ...e2eStage(spec, tested),
-        ...(production ? releaseStages(production.environment, branches.production) : []),
+        ...(production ? releaseStages(production.environment, branches.production, spec.signoff) : []),
       ]
     }
   }
@@ -102,9 +114,15 @@ function e2eStage(spec: Spec, environment: string | undefined): Stage[] {
   return [{ kind: 'jobs', name: 'e2e', ...(environment ? { environment } : {}), jobs: spec.e2e.map(toJob) }]
 }
 
-function releaseStages(environment: string, branch: string): Stage[] {
+function releaseStages(environment: string, branch: string, signoff: Spec['signoff']): Stage[] {
   return [
-    { kind: 'gate', name: 'signoff', environment },
+    {
+      ...({ kind: 'gate', name: 'signoff', environment } as const),
+      ...(signoff === undefined || signoff.approvals.length === 0
+        ? {}
+        : { approvals: signoff.approvals.map(({ from, count }) => ({ from, count })) }),
+      ...(signoff?.expires === undefined ? {} : { expiresSeconds: signoff.expires.seconds }),
+    },
     { kind: 'promote', name: 'promote', branch },
   ]
 }
@@ -162,4 +180,66 @@ function environmentDiagnostics(spec: Spec, environments: readonly PlannedEnviro
     }
   }
   return diagnostics
+}
+
+/** What the spec asks for beside the operator: more is right, less is told, with what the operator asks for. */
+function signoffDiagnostics({ signoff, deploy }: Spec, environments: readonly PlannedEnvironment[]): Diagnostic[] {
+  if (signoff === undefined) return []
+  const gated = environments.filter(({ gate }) => gate)
+  const target = gated.find(({ name }) => deploy.some(({ environment }) => environment === name))
+  if (target === undefined) {
+    const names = gated.map(({ name }) => name).join(', ')
+    return [
+      diagnosticAt(signoff.place, {
+        code: 'signoff-without-gate',
+        message: 'nothing is signed off: no environment under deploy has a gate',
+        suggestion: names === '' ? 'remove it; the operator has declared no gate' : `deploy to one that has: ${names}`,
+      }),
+    ]
+  }
+  const { rules, name } = target
+  if (rules === undefined) return []
+  const diagnostics: Diagnostic[] = []
+  const { approvals, expires } = signoff
+  if (expires !== undefined && expires.seconds > rules.expiresSeconds) {
+    const most = durationText(rules.expiresSeconds)
+    diagnostics.push(
+      diagnosticAt(expires.place, {
+        code: 'signoff-weakens',
+        message: `${expires.text} is longer than the ${most} of the operator for ${name}: a spec may add to a gate, and take nothing away`,
+        suggestion: `write at most ${most}`,
+      }),
+    )
+  }
+  for (const { from, places } of approvals) {
+    for (const [index, entry] of from.entries()) {
+      const problem = rules.problemOf(entry)
+      const place = places[index]
+      if (problem !== undefined && place !== undefined)
+        diagnostics.push(diagnosticAt(place, { code: 'unknown-approver', message: problem }))
+    }
+  }
+  const shortage = diagnostics.length === 0 ? rules.shortageOf(approvals) : undefined
+  if (shortage !== undefined) {
+    const problem = { code: 'signoff-without-people', message: shortage, suggestion: 'ask for fewer, or for others' }
+    diagnostics.push(diagnosticAt(approvals[0]?.place ?? signoff.place, problem))
+  }
+  return diagnostics
+}
+
+function durationText(seconds: number): string {
+  const units = [
+    ['d', 86_400],
+    ['h', 3600],
+    ['m', 60],
+    ['s', 1],
+  ] as const
+  let rest = seconds
+  let text = ''
+  for (const [unit, size] of units) {
+    const count = Math.floor(rest / size)
+    if (count > 0) text += `${count}${unit}`
+    rest %= size
+  }
+  return text
 }

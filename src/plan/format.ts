@@ -22,7 +22,11 @@ function stageLines(stage: Stage): string[] {
         ? [`${stage.name}: releases deliverable ${stage.how.deliverable}`]
         : [`${stage.name}: deploys`, ...jobLines(stage.how.job, stage.how.job.name)]
     case 'gate':
-      return [`${stage.name}: waits for the approvals that ${stage.environment} asks for`]
+      return [
+        `${stage.name}: waits for the approvals that ${stage.environment} asks for`,
+        ...(stage.approvals ?? []).map(({ from, count }) => `  and for ${count} of ${from.join(' or ')}`),
+        ...(stage.expiresSeconds === undefined ? [] : [`  for at most ${formatSeconds(stage.expiresSeconds)}`]),
+      ]
     case 'promote':
       return [`${stage.name}: fast-forwards branch ${stage.branch} to the commit of the run`]
     default:

@@ -12,7 +12,7 @@ import type {
   StepsInput,
 } from './schema.ts'
 import { durationSeconds, memoryBytes, workspacePath } from './schema.ts'
-import type { DeliverSpec, DeploySpec, JobSpec, Spec, StepSpec } from './spec.ts'
+import type { DeliverSpec, DeploySpec, JobSpec, SignoffSpec, Spec, StepSpec } from './spec.ts'
 import type { Path, Tree } from './tree.ts'
 
 const DEFAULT_RESOURCES: Resources = {
@@ -58,6 +58,28 @@ export function toSpec(input: SpecInput, tree: Tree): Spec {
             : { kind: 'job', job: toJob(environment, how, defaults) },
       }),
     ),
+    ...(input.signoff === undefined ? {} : { signoff: toSignoff(input.signoff, tree) }),
+  }
+}
+
+function toSignoff({ approvals, expires }: NonNullable<SpecInput['signoff']>, tree: Tree): SignoffSpec {
+  return {
+    place: tree.placeOfKey(['signoff']),
+    approvals: (approvals ?? []).map(({ from, count }, index) => ({
+      from,
+      count: count ?? 1,
+      place: tree.placeOf(['signoff', 'approvals', index]),
+      places: from.map((_, entry) => tree.placeOf(['signoff', 'approvals', index, 'from', entry])),
+    })),
+    ...(expires === undefined
+      ? {}
+      : {
+          expires: {
+            seconds: decided(durationSeconds(expires)),
+            text: expires,
+            place: tree.placeOf(['signoff', 'expires']),
+          },
+        }),
   }
 }
 

@@ -28,6 +28,7 @@ const BRANCH = /^(?!-|\/|refs\/)[^\s\p{Cc}~^:?*[\\]{1,200}$/u
 const STEP_NAME = /^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]{1,80}$/
 // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what is refused
 const ITEM_NAME = /^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]{1,200}$/
+const APPROVER = /^(?:(?:role|team|forge):)?[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$/
 const TESTER = /^(?:(?:role|team):)?[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$/
 
 export const LIMITS = {
@@ -49,6 +50,7 @@ export const LIMITS = {
   upstreams: 20,
   checklist: 100,
   testers: 50,
+  groups: 20,
 } as const
 
 export const MIN_TIMEOUT_SECONDS = 1
@@ -611,6 +613,40 @@ const Deploy = mapOf(
     'How each environment is deployed: the first one without a gate from the candidate branch, the one with a gate from the production branch.',
 })
 
+const APPROVER_EXPECTED =
+  'expected the name of a person, role:NAME, team:NAME, forge:write, forge:maintain or forge:admin'
+const GROUP_EXPECTED = 'expected a mapping with from, such as { from: [team:qa], count: 1 }'
+const Signoff = keyed(
+  {
+    approvals: listOf(
+      keyed(
+        {
+          from: listOf(
+            text(APPROVER_EXPECTED, APPROVER),
+            LIMITS.testers,
+            'expected a list of people, roles and teams',
+          ).meta({
+            description: 'People as the operator has them: a name, `role:NAME`, `team:NAME`, `forge:write`.',
+          }),
+          count: Count.meta({ description: 'How many of them must approve. Default: 1.' }).optional(),
+        },
+        GROUP_EXPECTED,
+      ),
+      LIMITS.groups,
+      'expected a list of groups',
+    )
+      .meta({ description: 'Groups that are asked beside those of the operator.' })
+      .optional(),
+    expires: Expires.meta({
+      description: "How long the gate waits for its answer. Not longer than the operator's.",
+    }).optional(),
+  },
+  'expected a mapping with approvals or expires',
+).meta({
+  id: 'Signoff',
+  description: 'What is asked for before production, beside what the operator asks for: more, never less.',
+})
+
 const UPSTREAM_EXPECTED = 'expected a mapping with repo, such as { repo: acme/api, branch: master }, or a list of them'
 const UpstreamInput = keyed(
   {
@@ -652,6 +688,7 @@ export const SpecInput = keyed(
       description: 'End-to-end tests against the environment that was deployed before.',
     }).optional(),
     deploy: Deploy.optional(),
+    signoff: Signoff.optional(),
   },
   'expected a mapping with test, deliver, e2e or deploy',
 ).meta({ title: 'Penstock spec', description: 'The pipeline of a repository: `.penstock.yml` in its root.' })

@@ -9,6 +9,20 @@ export interface Spec {
   readonly deliver: readonly DeliverSpec[]
   readonly e2e: readonly JobSpec[]
   readonly deploy: readonly DeploySpec[]
+  readonly signoff?: SignoffSpec
+}
+
+/** What is asked for before production, beside what the operator asks for. */
+export interface SignoffSpec {
+  readonly place: Place
+  /** `places`: of the entries of `from`. */
+  readonly approvals: readonly {
+    readonly from: readonly string[]
+    readonly count: number
+    readonly place: Place
+    readonly places: readonly Place[]
+  }[]
+  readonly expires?: { readonly seconds: number; readonly text: string; readonly place: Place }
 }
 
 export interface JobSpec {

@@ -1,5 +1,6 @@
 import fc from 'fast-check'
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
+import { approverProblem, shortageOf } from '../../src/config/gate.ts'
 import type { Trigger } from '../../src/core/change.ts'
 import type { Plan } from '../../src/core/plan.ts'
 import { stageJobs } from '../../src/core/plan.ts'
@@ -149,5 +150,84 @@ promote: fast-forwards branch production to the commit of the run
 test('a plan without stages says so', () => {
   expect(formatPlan(planOf('image: a\ne2e: x\n', trigger('push', 'refs/heads/x')))).toBe(
     'nothing to do: the spec has no stage for this event\n',
+  )
+})
+
+describe('what a spec asks for beside the operator', () => {
+  const DEPLOY = 'image: alpine\ndeploy: { production: ./deploy }\n'
+  const people = {
+    people: Object.fromEntries(
+      ['ada', 'ben', 'tess'].map((name) => [name, { name, roles: ['approver'] as const, email: [] }]),
+    ),
+    teams: { qa: ['tess'] },
+  }
+  const place = { forge: { kind: 'git' } } as const
+  const operators = [{ from: ['role:approver'], count: 2 }]
+  const environments: readonly PlannedEnvironment[] = [
+    {
+      ...{ name: 'production', gate: true },
+      rules: {
+        expiresSeconds: 7 * 86_400,
+        problemOf: (entry) => approverProblem(people, place, entry),
+        shortageOf: (added) => shortageOf(people, place, [...operators, ...added]),
+      },
+    },
+  ]
+  const push = trigger('push', 'refs/heads/master')
+  const problemsOf = (text: string, of = environments) => {
+    const compiled = compile(`${DEPLOY}${text}`, push, of)
+    return compiled.kind === 'ok'
+      ? []
+      : compiled.diagnostics.map(({ line, column, code, message }) => `${line}:${column} ${code}: ${message}`)
+  }
+
+  test('stands in the plan, as groups and as a shorter time', () => {
+    const text = `${DEPLOY}signoff: { approvals: [{ from: [team:qa] }], expires: 2d }`
+
+    const gate = planOf(text, push, environments).stages.find(({ kind }) => kind === 'gate')
+
+    expect(gate).toMatchObject({ approvals: [{ from: ['team:qa'], count: 1 }], expiresSeconds: 2 * 86_400 })
+    expect(formatPlan(planOf(text, push, environments))).toContain('and for 1 of team:qa')
+  })
+
+  test.each([
+    [
+      'takes longer than the operator lets it',
+      'signoff: { expires: 30d }',
+      [
+        '3:21 signoff-weakens: 30d is longer than the 7d of the operator for production: a spec may add to a gate, and take nothing away',
+      ],
+    ],
+    [
+      'names whom nobody knows',
+      'signoff: { approvals: [{ from: [team:qs, eve, "forge:write"] }] }',
+      [
+        '3:33 unknown-approver: "qs" is not among the teams; did you mean "qa"?',
+        '3:42 unknown-approver: "eve" is not among the people; known: ada, ben, tess',
+        '3:47 unknown-approver: the forge of this repository cannot be asked who has a permission: it is plain git, or without a token',
+      ],
+    ],
+    [
+      'asks for more people than there are',
+      'signoff: { approvals: [{ from: [team:qa] }, { from: [ada] }] }',
+      [expect.stringContaining('3:24 signoff-without-people: ')],
+    ],
+  ])('is refused where it %s', (_, text, expected) => {
+    expect(problemsOf(text)).toEqual(expected)
+  })
+
+  test('needs a gate', () => {
+    expect(problemsOf('signoff: { expires: 1d }', [{ name: 'production', gate: false }])).toEqual([
+      '3:1 signoff-without-gate: nothing is signed off: no environment under deploy has a gate',
+    ])
+  })
+
+  test.each(['quorum: 1', 'approvers: [eve]', 'on_expiry: skip', 'hours: {}', 'freezes: []'])(
+    'takes nothing away: %s is no key of a spec',
+    (rule) => {
+      expect(parseSpec(`${DEPLOY}signoff: { expires: 1d, ${rule} }`)).toMatchObject({
+        ...{ kind: 'wrong', diagnostics: [{ code: 'unknown-key' }] },
+      })
+    },
   )
 })

@@ -369,6 +369,101 @@ await onEveryDatabase((lab) => {
     await expect(store.gates.mintToken(RUN, GATE, 'ada', 'cli', 1)).rejects.toThrow('has no gate "approval"')
   })
 
+  test('what has changed voids a gate: the row, the event and the answer to an old vote say what', async () => {
+    const { store } = lab()
+    await newRun(store)
+    await open(store)
+    const old = await store.gates.mintToken(RUN, GATE, 'ada', 'cli', 60_000)
+    const more = { ...RULES, quorum: 3 }
+
+    await open(store, OTHER)
+    const stale = await vote(store, 'ada', { token: old })
+    await open(store, OTHER, more)
+
+    const bytes = 'deliverable web: 1 → 2'
+    const rules = 'rules: 2 of ada or bob → 3 of ada or bob'
+    expect(stale).toMatchObject({ counts: false, why: expect.stringContaining(`(${bytes})`) })
+    expect((await store.gates.ofRun(RUN)).map(({ state, voided }) => [state, voided])).toEqual([
+      ['voided', bytes],
+      ['voided', rules],
+      ['open', undefined],
+    ])
+    const events = (await store.events.of(RUN)).map(({ event }) => event)
+    expect(events.filter(({ type }) => type === 'gate.voided.v1')).toMatchObject([{ why: bytes }, { why: rules }])
+  })
+
+  test('who belongs to a group is brought up to date, and voids nothing', async () => {
+    const { store } = lab()
+    await newRun(store)
+    const team = (...members: string[]): GateRules => ({
+      ...{ approvers: members, quorum: 1, excluded: [] },
+      groups: [{ from: ['team:qa'], count: 1, members }],
+    })
+    const first = await open(store, SUBJECT, team('ada'))
+
+    const second = await open(store, SUBJECT, team('ada', 'bob'))
+
+    expect(second).toMatchObject({ id: first.id, rules: { approvers: ['ada', 'bob'] } })
+  })
+
+  test('a gate of an earlier version, without groups, keeps its votes when it is opened by today’s rules', async () => {
+    const { store } = lab()
+    await newRun(store)
+    await open(store)
+    await vote(store, 'ada')
+    const groups = [{ from: ['role:approver'], count: 2, members: ['ada', 'bob'] }]
+
+    const now = await open(store, SUBJECT, { ...RULES, groups })
+    const second = await vote(store, 'bob')
+
+    expect(now).toMatchObject({ state: 'open', votes: [{ by: 'ada', counts: true }] })
+    expect(second).toMatchObject({ verdict: { kind: 'approved' } })
+  })
+
+  test('each reminder is out once, whoever sends it however often', async () => {
+    const { store, clock } = lab()
+    await newRun(store)
+    const { id } = await open(store)
+
+    await Promise.all([store.gates.remind(id, 1, ['ada']), store.gates.remind(id, 1, ['ada'])])
+    clock.now += 1000
+    await store.gates.remind(id, 1, ['ada'])
+    await store.gates.remind(id, 2, ['bob'])
+
+    const events = (await store.events.of(RUN)).map(({ event }) => event)
+    expect(events.filter(({ type }) => type === 'gate.reminded.v1')).toMatchObject([
+      { number: 1, of: ['ada'] },
+      { number: 2, of: ['bob'] },
+    ])
+    const audit = (await store.audit.list({ limit: 50 })).filter(({ action }) => action === 'gate.reminded')
+    expect(audit).toHaveLength(2)
+    expect((await store.gates.get(RUN, GATE))?.reminded).toEqual({ count: 2, at: clock.now })
+  })
+
+  test('a quorum outside the window waits, does not expire, and passes with the rights of the moment it opens', async () => {
+    const { store, clock } = lab()
+    await newRun(store)
+    clock.now = Date.parse('2026-11-23T18:00:00Z')
+    const hours = { zone: 'UTC', days: ['mon', 'tue'], from: '09:00', to: '17:00' } as const
+    const rules: GateRules = { ...RULES, expiresAt: clock.now + 1000, window: { hours, freezes: [] } }
+    const { id } = await open(store, SUBJECT, rules)
+    await vote(store, 'ada')
+    const full = await vote(store, 'bob')
+    clock.now += 2000
+    await store.gates.expire(RUN, GATE)
+    await store.gates.settle({ gate: id, rules })
+    const early = await store.gates.get(RUN, GATE)
+    clock.now = Date.parse('2026-11-24T09:00:00Z')
+    await store.gates.settle({ gate: id, rules: { ...rules, approvers: ['ada'] } })
+    const without = await store.gates.get(RUN, GATE)
+    await store.gates.settle({ gate: id, rules })
+
+    expect(full).toMatchObject({ counts: true, verdict: { kind: 'open', missing: 0 } })
+    expect(early?.state).toBe('open')
+    expect(without?.state).toBe('open')
+    expect(await store.gates.get(RUN, GATE)).toMatchObject({ state: 'approved', decidedAt: clock.now })
+  })
+
   test('gates wait as long as they are open and their run is', async () => {
     const { store } = lab()
     await newRun(store)

@@ -1,0 +1,164 @@
+import { afterEach, expect, test } from 'vitest'
+import { createBallots } from '../../src/approval/ballots.ts'
+import type { EnvironmentGate } from '../../src/config/types.ts'
+import { REPO } from '../forge/github.ts'
+import { type Release, startRelease } from './release.ts'
+
+let it: Release
+afterEach(() => it?.team.stop())
+
+const DAY_MS = 86_400_000
+const production = (gate: string) => ({ environments: `{ production: { ${gate} } }` })
+const date = (inDays: number) => new Date(Date.now() + inDays * DAY_MS).toISOString().slice(0, 10)
+
+function ballots() {
+  const { config, store, clock, forges } = it.team
+  const roleOf = async (...[repository, login]: Parameters<Parameters<typeof createBallots>[0]['roleOf']>) =>
+    forges(repository).people?.role(login)
+  return createBallots({ config, store, clock, roleOf, proof: 'session' })
+}
+
+async function votes(by: string, answer: 'approve' | 'reject' = 'approve') {
+  const ballot = { gate: await it.gate(), answer, by, channel: 'api' }
+  const judged = await ballots().judge(ballot)
+  // Also what is refused at the door is sent: the run judges it by itself.
+  await ballots().cast(ballot, `vote/${by}/${answer}/${ballot.gate.votes.length}`)
+  await it.deliver()
+  const recorded = (await it.gate()).votes.at(-1)
+  expect(recorded).toMatchObject({ by, counts: judged.counts })
+  return judged
+}
+
+function gateConfig(): { -readonly [Key in keyof EnvironmentGate]: EnvironmentGate[Key] } {
+  const gate = it.team.config.repositories[REPO]?.environments.production?.gate
+  if (gate === undefined) throw new Error('production has no gate')
+  return gate
+}
+
+test('groups are filled by different people, and whoever wrote or pushed it stands for none, whatever the forge gives them', async () => {
+  it = await startRelease({
+    ...production('approvals: [{ from: ["role:approver"] }, { from: [cyd, "forge:write"] }]'),
+    by: 'cyd',
+  })
+
+  expect(await votes('cyd')).toMatchObject({ why: expect.stringContaining('cyd wrote or pushed this change') })
+  expect(await votes('ben')).toMatchObject({ counts: true })
+  expect(await it.gate()).toMatchObject({ state: 'open' })
+  expect((await it.openGate()).sentence).toContain(
+    'nobody else may approve (1 of cyd or forge:write): cyd wrote or pushed',
+  )
+
+  it.team.world.setAccess(REPO, 'mallory', 'write')
+  expect(await votes('mia')).toMatchObject({ counts: true })
+  expect(await it.gate()).toMatchObject({ state: 'approved' })
+})
+
+test('a permission is the one that the forge gives at that moment, and of a forge that cannot be asked nobody has any', async () => {
+  it = await startRelease(production('approvals: [{ from: ["forge:maintain"] }]'))
+  const { world, hub } = it.team
+
+  expect(await votes('mia')).toMatchObject({ why: expect.stringContaining('mia is not an approver') })
+  world.setAccess(REPO, 'mallory', 'maintain')
+  const asks = 'GET /repos/{owner}/{repo}/collaborators/{username}/permission'
+  hub.github.fault({ on: (template: string) => template === asks, kind: 'status', status: 422, times: 2 })
+  expect(await ballots().judge({ gate: await it.gate(), answer: 'approve', by: 'mia' })).toMatchObject({
+    why: expect.stringContaining('forge:maintain: github cannot be asked who that is'),
+  })
+  hub.github.clearFaults?.()
+  expect(await votes('mia')).toMatchObject({ counts: true })
+  expect(await it.gate()).toMatchObject({ state: 'approved' })
+
+  world.setAccess(REPO, 'mallory', 'write')
+  expect(await it.promote()).toMatchObject({
+    ...{ outcome: 'failed', reason: 'the approval no longer holds: mia may not approve any more' },
+  })
+  world.setAccess(REPO, 'mallory', 'admin')
+  expect(await it.promote()).toEqual({ outcome: 'succeeded' })
+})
+
+test('a quorum in a freeze waits until it is over, and passes only with those who may approve then', async () => {
+  it = await startRelease(
+    production(
+      `approvers: ["role:approver"], freezes: [{ zone: UTC, from: "${date(-1)}", to: "${date(1)}", reason: fair }]`,
+    ),
+  )
+  expect(await votes('ben')).toMatchObject({ counts: true })
+  const waits = await it.openGate()
+  it.team.pass(3 * DAY_MS)
+  const ben = it.team.config.people.ben as { roles: readonly string[] }
+  ben.roles = ['developer']
+  const lost = await it.openGate()
+  ben.roles = ['approver']
+
+  expect(waits).toMatchObject({
+    kind: 'open',
+    sentence: expect.stringMatching(/enough, and waits until .*: frozen to .*, fair/),
+  })
+  expect(waits.lookInMs).toBeGreaterThan(DAY_MS)
+  expect(waits.expiresAt).toBeUndefined()
+  expect(lost).toMatchObject({ kind: 'open', sentence: expect.stringContaining('0 of 1 approval(s)') })
+  expect(await it.openGate()).toMatchObject({ kind: 'approved' })
+  expect(await it.promote()).toEqual({ outcome: 'succeeded' })
+})
+
+test('what was approved before a freeze is not moved in it, by no retry', async () => {
+  it = await startRelease()
+  await votes('ben')
+  gateConfig().window = { freezes: [{ zone: 'UTC', from: date(-1), to: date(1), reason: 'fair' }] }
+
+  await expect(it.promote()).rejects.toThrow(/what is approved for production waits until .* frozen/)
+  expect((await it.detail()).waiting?.sentence).toContain('frozen')
+  expect(await it.openGate()).toMatchObject({
+    kind: 'open',
+    sentence: expect.stringContaining('approved by ben; waits until'),
+  })
+
+  it.team.pass(3 * DAY_MS)
+  expect(await it.openGate()).toMatchObject({ kind: 'approved' })
+  expect(await it.promote()).toEqual({ outcome: 'succeeded' })
+})
+
+test('rules that the operator has changed void what was approved by others, and say how', async () => {
+  it = await startRelease()
+  await votes('ben')
+  gateConfig().approvals = [{ from: ['role:approver'], count: 2 }]
+
+  const promoted = await it.promote()
+  const again = await it.openGate()
+
+  const change = 'rules: 1 of role:approver → 2 of role:approver'
+  expect(promoted).toMatchObject({ outcome: 'failed', reason: expect.stringContaining(change) })
+  expect(again).toMatchObject({ kind: 'open', sentence: expect.stringContaining('0 of 2 approval(s)') })
+  const [first] = await it.team.store.gates.ofRun(it.run)
+  expect(first).toMatchObject({ state: 'voided', voided: change })
+  expect(await ballots().judge({ gate: first as never, answer: 'approve', by: 'ben' })).toMatchObject({
+    why: `the gate is voided (${change}); no further vote is taken`,
+  })
+})
+
+test('who is still asked is reminded at its time, once, until enough have approved', async () => {
+  it = await startRelease(production('approvers: ["role:approver"], quorum: 2, reminders: [1d, 2d, 3d]'))
+  const reminders = async () =>
+    (await it.team.store.events.of(it.run)).flatMap(({ event }) =>
+      event.type === 'gate.reminded.v1' ? [[event.number, event.of]] : [],
+    )
+
+  const before = await it.openGate()
+  it.team.pass(DAY_MS)
+  await it.openGate()
+  const after = await it.openGate()
+  await votes('ben')
+  it.team.pass(DAY_MS)
+  await it.openGate()
+
+  expect(before.lookInMs).toBeLessThanOrEqual(DAY_MS)
+  expect(after.lookInMs).toBeGreaterThan(DAY_MS - 60_000)
+  expect(await reminders()).toEqual([
+    [1, ['ben', 'cyd']],
+    [2, ['cyd']],
+  ])
+  await votes('cyd')
+  it.team.pass(DAY_MS)
+  await it.openGate()
+  expect(await reminders()).toHaveLength(2)
+})
