@@ -28,6 +28,8 @@ const SECURITY_HEADERS: Readonly<Record<string, string>> = {
   'Cache-Control': 'no-store',
 }
 
+const HANDLERS = { GET: 'get', POST: 'post', PUT: 'put', DELETE: 'delete' } as const
+
 /** Every route of the HTTP interface with the permission it asks for. What is not in this table is not served. */
 export function routeTable(deps: ApiDeps): readonly Route[] {
   return [...publicRoutes(deps), ...internalRoutes(deps)]
@@ -67,7 +69,7 @@ export function createApp(deps: ApiDeps): Express {
   // Before routing: an unknown path tells a stranger nothing, either.
   app.use(['/api', '/internal'], guard(authenticate))
   for (const route of table) {
-    app[route.method === 'GET' ? 'get' : route.method === 'POST' ? 'post' : 'delete'](route.path, guard(serve(route)))
+    app[HANDLERS[route.method]](route.path, guard(serve(route)))
   }
   for (const path of new Set(table.map((route) => route.path))) {
     const allowed = table.filter((route) => route.path === path).map((route) => route.method)

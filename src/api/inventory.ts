@@ -1,7 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import { quorumOf } from '../approval/rights.ts'
 import { approversOf } from '../config/people.ts'
-import { JOB_SLOTS } from '../core/pool/state.ts'
 import type { Audit } from '../store/types.ts'
 import type { ApiDeps } from './deps.ts'
 import { findRun } from './find.ts'
@@ -14,17 +13,6 @@ const FROM_START = { least: 0, most: Number.MAX_SAFE_INTEGER, otherwise: 0 } as 
 /** What is held, where things are, and what has been. */
 export function inventoryRoutes({ config, store, clock }: ApiDeps): readonly Route[] {
   return [
-    {
-      method: 'GET',
-      path: '/api/v1/pools',
-      permission: 'read',
-      summary: 'Every unit of every pool with who holds it, and who waits at which place, for what.',
-      async handle() {
-        const { units, waiters } = await store.leases.list()
-        // Slots are all alike; who waits for one is listed with the others.
-        return json({ units: units.filter((unit) => unit.pool !== JOB_SLOTS), waiters })
-      },
-    },
     {
       method: 'GET',
       path: '/api/v1/environments',

@@ -5,6 +5,8 @@ import { gateRoutes } from './gates.ts'
 import { inventoryRoutes } from './inventory.ts'
 import { logRoutes } from './log.ts'
 import { mergeRoutes } from './merges.ts'
+import { poolRoutes } from './pools.ts'
+import { reservationRoutes } from './reservations.ts'
 import type { Route } from './route.ts'
 import { runRoutes } from './runs.ts'
 import { sessionRoutes } from './sessions.ts'
@@ -18,6 +20,8 @@ export function publicRoutes(deps: ApiDeps): readonly Route[] {
     ...gateRoutes(deps),
     ...sessionRoutes(deps),
     ...inventoryRoutes(deps),
+    ...poolRoutes(deps),
+    ...reservationRoutes(deps),
     ...forgeRoutes(deps),
     ...mergeRoutes(deps),
   ]

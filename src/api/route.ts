@@ -3,7 +3,7 @@ import type { z } from 'zod'
 import type { RoutePermission } from './caller.ts'
 import { ProblemError, problem } from './problem.ts'
 
-export type Method = 'GET' | 'POST' | 'DELETE'
+export type Method = 'GET' | 'POST' | 'PUT' | 'DELETE'
 
 /** What a handler is told: all checked, nothing raw but the headers. */
 export interface Asked {

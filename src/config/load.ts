@@ -2,10 +2,10 @@ import { isUtf8 } from 'node:buffer'
 import { createPrivateKey } from 'node:crypto'
 import { createReadStream } from 'node:fs'
 import path from 'node:path'
-import type { HandOverStep } from '../core/pool/settings.ts'
 import { durationMs } from './duration.ts'
 import { readForm } from './form.ts'
 import { resolveGate, suggestion } from './gate.ts'
+import { lackingProperties, reservedIn, reservedSentence, toPoolSettings, toUnitSettings } from './pool.ts'
 import { type Diagnostic, printDiagnostic, readYaml, toDiagnostics } from './positions.ts'
 import { OperatorFile, type SecretReference } from './schema.ts'
 import { Secret } from './secret.ts'
@@ -235,50 +235,27 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
       const units: UnitConfig[] = []
       for (const [unit, one] of Object.entries(pool.units)) {
         const where = ['pools', name, 'units', unit]
-        for (const word of RESERVED_PROPERTIES) {
-          if (!Object.hasOwn(one.properties, word)) continue
+        for (const word of reservedIn(one.properties)) {
           const at = [...where, 'properties']
-          problems.push(
-            yaml.atKey(at, word, `${at.join('.')}: "${word}" has a meaning of its own; choose another name`),
-          )
+          problems.push(yaml.atKey(at, word, `${at.join('.')}: ${reservedSentence(word)}`))
         }
         const credentials: Record<string, Secret> = {}
         for (const [key, reference] of Object.entries(one.credentials)) {
           const least = `credentials need ${MIN_SECRET} bytes or more; shorter ones cannot be masked safely`
           credentials[key] = await secret([...where, 'credentials', key], reference, MIN_SECRET, least)
         }
-        const { labels, properties, notes, capacity, reset_cost } = one
-        units.push({
-          name: unit,
-          ...{ labels, properties, capacity, credentials },
-          resetCostMs: reset_cost === undefined ? 0 : durationMs(reset_cost),
-          ...(notes === undefined ? {} : { notes }),
-        })
+        units.push({ name: unit, ...toUnitSettings(one), credentials })
       }
-      const { privileged, notes, share, max_hold, reset, probe } = pool
-      for (const [step, one] of Object.entries({ reset, probe })) {
-        for (const [, property = ''] of one?.http?.matchAll(/\{([^{}]*)\}/g) ?? []) {
-          const lacking = units.find((unit) => !Object.hasOwn(unit.properties, property))
-          if (lacking === undefined) continue
-          const at = ['pools', name, step, 'http']
-          wrong(at, `${at.join('.')}: unit "${lacking.name}" has no property "${property}"`)
-        }
+      const settings = toPoolSettings(pool)
+      for (const { step, unit, property } of lackingProperties(settings, units)) {
+        const at = ['pools', name, step, 'http']
+        wrong(at, `${at.join('.')}: unit "${unit}" has no property "${property}"`)
       }
-      resolved.push({
-        name,
-        privileged,
-        ...(notes === undefined ? {} : { notes }),
-        ...(share === undefined ? {} : { share }),
-        ...(max_hold === undefined ? {} : { maxHoldMs: durationMs(max_hold) }),
-        warnMs: durationMs(pool.warn),
-        ...(reset === undefined ? {} : { reset: toHandOver(reset) }),
-        ...(probe === undefined ? {} : { probe: toHandOver(probe) }),
-        probeEveryMs: durationMs(pool.probe_every),
-        units,
-      })
+      resolved.push({ name, ...settings, units })
     }
     return resolved
   }
+
   async function resolveForge(
     written: OperatorFile['repositories'][string]['forge'],
     where: readonly PropertyKey[],
@@ -339,18 +316,6 @@ function sorted(diagnostics: readonly Diagnostic[]): readonly Diagnostic[] {
 
 function dotted(path: readonly PropertyKey[]): string {
   return path.map((one) => (typeof one === 'number' ? '' : `.${String(one)}`)).join('')
-}
-
-/** What `where` has besides a unit's properties. */
-const RESERVED_PROPERTIES = ['unit', 'labels', 'properties'] as const
-
-function toHandOver(step: NonNullable<OperatorFile['pools'][string]['reset']>): HandOverStep {
-  const timeoutMs = durationMs(step.timeout)
-  if (step.http !== undefined) {
-    return { kind: 'http', url: step.http, timeoutMs, ...(step.status === undefined ? {} : { status: step.status }) }
-  }
-  const run = typeof step.run === 'string' ? [step.run] : (step.run ?? [])
-  return { kind: 'container', image: step.image ?? '', run, constraints: step.constraints, timeoutMs }
 }
 
 function toTarget(swarm: NonNullable<OperatorFile['repositories'][string]['environments'][string]['target']>['swarm']) {

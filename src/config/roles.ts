@@ -1,15 +1,20 @@
 import type { Role } from './types.ts'
 
 /** What a request may do; each route asks for exactly one. */
-export const PERMISSIONS = ['read', 'run', 'vote', 'override', 'pools', 'forge', 'audit', 'tokens'] as const
+export const PERMISSIONS = ['read', 'run', 'reserve', 'vote', 'override', 'pools', 'forge', 'audit', 'tokens'] as const
 export type Permission = (typeof PERMISSIONS)[number]
 
-/** An approver decides, and does not need to be able to start or cancel what is decided on. */
+/**
+ * Whoever may reserve a unit may reserve that of a privileged pool, too: such pools are closed to the code of people without
+ * write access, and these get no role here beyond `viewer`.
+ *
+ * An approver decides, and does not need to be able to start or cancel what is decided on.
+ */
 export const ROLE_PERMISSIONS: Readonly<Record<Role, readonly Permission[]>> = {
   viewer: ['read'],
-  developer: ['read', 'run'],
-  approver: ['read', 'vote'],
-  operator: ['read', 'run', 'vote', 'override', 'pools', 'forge', 'audit'],
+  developer: ['read', 'run', 'reserve'],
+  approver: ['read', 'reserve', 'vote'],
+  operator: ['read', 'run', 'reserve', 'vote', 'override', 'pools', 'forge', 'audit'],
   admin: PERMISSIONS,
 }
 

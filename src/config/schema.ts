@@ -7,10 +7,13 @@ import { ROLES } from './types.ts'
 const NAME = /^[a-z0-9][a-z0-9._-]{0,62}$/
 const REPOSITORY = /^[A-Za-z0-9][A-Za-z0-9._-]{0,99}(?:\/[A-Za-z0-9][A-Za-z0-9._-]{0,99}){0,3}$/
 const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/
-const DURATION = /^(?:[1-9][0-9]{0,5}(?:d|h|m|s))+$/
+/** Four parts at most: more would not fit into a time. */
+const DURATION = /^(?:[1-9][0-9]{0,5}(?:d|h|m|s)){1,4}$/
 
-const name = z.string().regex(NAME, 'must be a name: lower-case letters, digits, `.`, `_`, `-`; at most 63')
-const label = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._/-]*(?:=[A-Za-z0-9._/-]+)?$/, 'must be `key` or `key=value`')
+export const name = z.string().regex(NAME, 'must be a name: lower-case letters, digits, `.`, `_`, `-`; at most 63')
+export const label = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9._/-]*(?:=[A-Za-z0-9._/-]+)?$/, 'must be `key` or `key=value`')
 const branch = z
   .string()
   .regex(/^(?!-|\/|refs\/)[^\s\p{Cc}~^:?*[\\]{1,200}$/u, 'must be the short name of a branch, for example `master`')
@@ -18,7 +21,7 @@ const variables = z.record(z.string().regex(VARIABLE, 'must be the name of a var
 const httpUrl = z
   .string()
   .regex(/^https?:\/\/[^\s/?#@]+[^\s]*$/, 'must be an http:// or https:// address without a password in it')
-const duration = z.string().regex(DURATION, 'must be a duration such as `90m`, `12h`, `7d` or `1d12h`')
+export const duration = z.string().regex(DURATION, 'must be a duration such as `90m`, `12h`, `7d` or `1d12h`')
 
 const approver = z.string().min(1)
 const TIME = /^(?:(?:[01][0-9]|2[0-3]):[0-5][0-9]|24:00)$/
@@ -324,7 +327,7 @@ const HandOverStep = z
     'must have either `image` and `run`, or `http`',
   )
 
-const Unit = z.strictObject({
+export const Unit = z.strictObject({
   labels: z.array(label).max(64).default([]).describe('`key` or `key=value`; what a job may ask for.'),
   properties: z
     .record(name, property)
@@ -350,7 +353,7 @@ const Unit = z.strictObject({
     .default({}),
 })
 
-const Pool = z.strictObject({
+export const Pool = z.strictObject({
   privileged: z
     .boolean()
     .describe('Never given to the code of people without write access: see strangers.md.')

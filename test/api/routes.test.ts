@@ -18,10 +18,10 @@ afterEach(async () => {
 /** As the documentation promises it, not as the code has it. */
 const MAY: Readonly<Record<Role, readonly RoutePermission[]>> = {
   viewer: ['open', 'read'],
-  developer: ['open', 'read', 'run'],
-  approver: ['open', 'read', 'vote'],
-  operator: ['open', 'read', 'run', 'vote', 'override', 'pools', 'forge', 'audit'],
-  admin: ['open', 'read', 'run', 'vote', 'override', 'pools', 'forge', 'audit', 'tokens'],
+  developer: ['open', 'read', 'run', 'reserve'],
+  approver: ['open', 'read', 'reserve', 'vote'],
+  operator: ['open', 'read', 'run', 'reserve', 'vote', 'override', 'pools', 'forge', 'audit'],
+  admin: ['open', 'read', 'run', 'reserve', 'vote', 'override', 'pools', 'forge', 'audit', 'tokens'],
 }
 const PEOPLE: Readonly<Record<Role, string>> = {
   viewer: 'eve',

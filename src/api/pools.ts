@@ -1,0 +1,187 @@
+import { z } from 'zod'
+import { lackingProperties, reservedIn, reservedSentence, toPoolSettings, toUnitSettings } from '../config/pool.ts'
+import { name, Pool, Unit } from '../config/schema.ts'
+import type { PoolSettings, UnitSettings } from '../core/pool/settings.ts'
+import type { Service } from '../store/pool-types.ts'
+import type { ApiDeps } from './deps.ts'
+import { poolIn, readPools, unitIn, unlessRefused } from './pool-view.ts'
+import { type Asked, invalid, json, NOTHING, type Route } from './route.ts'
+import { Channel, Said, Why } from './said.ts'
+
+const notes = Said.optional()
+const PoolBody = Pool.omit({ units: true }).extend({ notes, channel: Channel })
+/** Credentials are in the operator's file only: a name of a variable or a file of the server is nothing to be told by API. */
+const UnitBody = Unit.omit({ credentials: true }).extend({ notes, channel: Channel })
+const Because = z.strictObject({ reason: Why, channel: Channel })
+const Back = z.strictObject({ reason: Said.default(''), channel: Channel })
+
+const UNIT = '/api/v1/pools/:pool/units/:unit'
+
+/** Pools and their units: what there is, who has it, and what those who look after it do. */
+export function poolRoutes({ store }: ApiDeps): readonly Route[] {
+  return [
+    {
+      method: 'GET',
+      path: '/api/v1/pools',
+      permission: 'read',
+      summary:
+        'Every pool with its settings, every unit with who holds it and what keeps it from being given on, and everybody who waits: for what, at which place, since when, who is in the way.',
+      async handle() {
+        return json(await readPools(store))
+      },
+    },
+    {
+      method: 'GET',
+      path: '/api/v1/pools/:pool',
+      permission: 'read',
+      summary: 'One pool with its units, and who waits for it.',
+      async handle({ params }) {
+        const view = await readPools(store)
+        const pool = poolIn(view, params.pool)
+        const isOf = (one: { readonly pool: string }) => one.pool === pool.pool
+        return json({
+          pool,
+          units: view.units.filter(isOf),
+          waiters: view.waiters.filter(({ requests }) => requests.some(isOf)),
+        })
+      },
+    },
+    {
+      method: 'PUT',
+      path: '/api/v1/pools/:pool',
+      permission: 'pools',
+      summary:
+        'Makes a pool, or sets how it is: as in the operator’s file, without units. Refused for a pool that the file has. Everybody who waits is judged anew.',
+      body: { kind: 'json', schema: PoolBody },
+      async handle({ params, body, by }) {
+        const { channel, ...written } = body as z.infer<typeof PoolBody>
+        const settings = toPoolSettings(written)
+        const view = await readPools(store)
+        const pool = params.pool ?? ''
+        const units = view.units.filter((one) => one.pool === pool)
+        checkTogether([
+          ...nameProblems('pool', pool),
+          ...lacking(
+            settings,
+            units.map(({ unit, properties }) => ({ name: unit, properties })),
+          ),
+        ])
+        unlessRefused(await store.units.putPool({ person: by, channel }, pool, settings))
+        return json(poolIn(await readPools(store), pool))
+      },
+    },
+    {
+      method: 'PUT',
+      path: UNIT,
+      permission: 'pools',
+      summary:
+        'Puts a unit into a pool, or sets how it is: as in the operator’s file, without credentials. Refused for a unit that the file has. Everybody who waits is judged anew.',
+      body: { kind: 'json', schema: UnitBody },
+      async handle({ params, body, by }) {
+        const { channel, ...written } = body as z.infer<typeof UnitBody>
+        const settings = toUnitSettings(written)
+        const pool = poolIn(await readPools(store), params.pool)
+        const unit = params.unit ?? ''
+        checkTogether([...nameProblems('unit', unit), ...unitProblems(pool, unit, settings)])
+        unlessRefused(await store.units.putUnit({ person: by, channel }, pool.pool, unit, settings))
+        return json(unitIn(await readPools(store), pool.pool, unit))
+      },
+    },
+    {
+      method: 'DELETE',
+      path: UNIT,
+      permission: 'pools',
+      summary:
+        'Takes a unit out of its pool: whoever holds it keeps it to the end. Refused for a unit that the operator’s file has.',
+      async handle({ params, by }) {
+        const { pool, unit } = unitIn(await readPools(store), params.pool, params.unit)
+        unlessRefused(await store.units.removeUnit({ person: by, channel: 'api' }, pool, unit))
+        return NOTHING
+      },
+    },
+    ...(['drain', 'maintenance', 'return-to-service'] as const).map(
+      (act): Route => ({
+        method: 'POST',
+        path: `${UNIT}/${act}`,
+        permission: 'pools',
+        summary: SERVICE[act].summary,
+        body: { kind: 'json', schema: SERVICE[act].body },
+        handle: (asked) =>
+          tend(asked, (actor, pool, unit, reason) =>
+            store.units.setService(actor, pool, unit, SERVICE[act].service, reason),
+          ),
+      }),
+    ),
+    {
+      method: 'POST',
+      path: `${UNIT}/clear`,
+      permission: 'pools',
+      summary:
+        'You vouch for a unit that is quarantined or being reset: it is free again at once. A container that is not proved gone is then taken for gone.',
+      body: { kind: 'json', schema: Because },
+      handle: (asked) => tend(asked, (actor, pool, unit, reason) => store.units.clear(actor, pool, unit, reason)),
+    },
+  ]
+
+  async function tend(
+    { params, body, by }: Asked,
+    act: (
+      actor: { readonly person: string; readonly channel: string },
+      pool: string,
+      unit: string,
+      reason: string,
+    ) => ReturnType<typeof store.units.clear>,
+  ) {
+    const { reason, channel } = body as z.infer<typeof Because>
+    const { pool, unit } = unitIn(await readPools(store), params.pool, params.unit)
+    unlessRefused(await act({ person: by, channel }, pool, unit, reason))
+    return json(unitIn(await readPools(store), pool, unit))
+  }
+}
+
+const SERVICE = {
+  drain: {
+    service: 'draining',
+    body: Because,
+    summary: 'Nobody more gets the unit; when its holders are through it is in maintenance. You say why.',
+  },
+  maintenance: {
+    service: 'maintenance',
+    body: Because,
+    summary: 'Nobody gets the unit until it is returned to service. Refused while somebody holds it. You say why.',
+  },
+  'return-to-service': {
+    service: 'in_service',
+    body: Back,
+    summary: 'Ends drain or maintenance of a unit.',
+  },
+} as const satisfies Readonly<Record<string, { service: Service; body: z.ZodType; summary: string }>>
+
+type Wrong = Parameters<typeof invalid>[0]
+
+function nameProblems(what: string, text: string): Wrong {
+  const checked = name.safeParse(text)
+  return checked.success ? [] : [{ pointer: `{${what}}`, detail: checked.error.issues[0]?.message ?? 'is no name' }]
+}
+
+function unitProblems(pool: PoolSettings, unit: string, { properties }: UnitSettings): Wrong {
+  return [
+    ...reservedIn(properties).map((word) => ({ pointer: `/properties/${word}`, detail: reservedSentence(word) })),
+    ...lackingProperties(pool, [{ name: unit, properties }]).map(({ step, property }) => ({
+      pointer: '/properties',
+      detail: `lack "${property}", which the ${step} of the pool needs`,
+    })),
+  ]
+}
+
+function lacking(settings: PoolSettings, units: Parameters<typeof lackingProperties>[1]): Wrong {
+  return lackingProperties(settings, units).map(({ step, unit, property }) => ({
+    pointer: `/${step}/http`,
+    detail: `unit "${unit}" has no property "${property}"`,
+  }))
+}
+
+/** @throws ProblemError 422 with all of them */
+function checkTogether(problems: Wrong): void {
+  if (problems.length > 0) throw invalid(problems)
+}
