@@ -8,9 +8,17 @@ export function approversOf(config: Config, repo: string, environment: string): 
   return resolveApprovers(config, gate?.approvals.flatMap(({ from }) => from) ?? [])
 }
 
-/** The people who may answer in a manual test session now, as its spec names them; sorted. */
-export function testersOf(config: Config, by: readonly string[]): readonly string[] {
-  return resolvePeople(config, by).map(({ name }) => name)
+/**
+ * The people who may answer in a manual test session now, as its spec names them; sorted. Whoever writes a spec need not
+ * know which names are people: one that is nobody's may be a team's.
+ */
+export function testersOf(config: Pick<Config, 'people' | 'teams'>, by: readonly string[]): readonly string[] {
+  const { people, teams } = config
+  const isTeam = (name: string) => !Object.hasOwn(people, name) && Object.hasOwn(teams, name)
+  return resolvePeople(
+    config,
+    by.map((one) => (isTeam(one) ? `team:${one}` : one)),
+  ).map(({ name }) => name)
 }
 
 /** People, teams and roles as people; whoever has no role that may vote is nobody's approver. */
