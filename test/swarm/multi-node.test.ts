@@ -35,6 +35,7 @@ beforeAll(async () => {
   system = await startSystem({
     listen: SERVER,
     parts: ['temporal', 'server', 'control'],
+    config: 'pools: { rig: { units: { r1: {} } } }',
     env: { DOCKER_HOST: lab.hostOf('n1'), PENSTOCK_TEMPORAL_LISTEN: `0.0.0.0:${TEMPORAL_PORT}` },
   })
   await Promise.all([startWorker('n1'), startWorker('n2')])
@@ -386,12 +387,12 @@ test:
 })
 
 describeWithLab('a node that is lost', () => {
-  it('makes its jobs errored by name, or runs them elsewhere; when it is back, nothing of them stays', async () => {
+  it('makes its jobs errored by name, or runs them elsewhere, and keeps their units; when it is back, nothing of them stays', async () => {
     await setLabel('n2', 'spot=yes')
     const number = await system.push(
       spec(`
 test:
-  fail: { constraints: [node.hostname==n2], run: sleep 600 }
+  fail: { constraints: [node.hostname==n2], pool: rig, run: sleep 600 }
   again:
     constraints: [node.labels.spot==yes]
     on_lost: retry
@@ -428,6 +429,17 @@ test:
       { attempt: 2, node: 'n1', outcome: 'succeeded' },
     ])
 
+    // Nobody knows whether the container lives on, cut off: its unit is given to nobody else.
+    const next = await system.push(
+      spec('test: { next: { constraints: [node.hostname==n1], pool: rig, run: echo } }\n'),
+      'next',
+    )
+    const { sentence } = await system.until('the next to wait', async () => {
+      const { waiters } = await system.call<{ waiters: { sentence: string }[] }>('GET', '/pools')
+      return waiters[0]
+    })
+    expect(sentence).toContain(`it is not proved that the container of ${REPO}#${number}/test/fail/1 is gone`)
+
     await lab.run('start-node', 'n2')
     await startWorker('n2')
 
@@ -448,5 +460,6 @@ test:
       'after',
     )
     expect(await system.ended(after, 120)).toMatchObject({ status: 'succeeded' })
+    expect(await system.ended(next, 60)).toMatchObject({ status: 'succeeded' })
   }, 480_000)
 })
