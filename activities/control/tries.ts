@@ -9,7 +9,8 @@ import { isOutcome, type Outcome } from '../../src/core/outcome.ts'
 import type { Deliverable, Plan } from '../../src/core/plan.ts'
 import type { Begun, ControlActivities, RunInput } from '../../src/core/run-contract.ts'
 import { NoSuchCommit, NotAFile } from '../../src/git/mirrors.ts'
-import { compilePlan, type PlannedRules } from '../../src/plan/compile.ts'
+import { compilePlan, compilePlan, type PlannedRules } from '../../src/plan/compile.ts'
+import { propertyTypes } from '../../src/pools/where.ts'
 import { type Diagnostic, formatDiagnostic } from '../../src/spec/diagnostic.ts'
 import { parseSpec, SPEC_FILE, specDigest } from '../../src/spec/parse.ts'
 import type { RunDetail } from '../../src/store/types.ts'
@@ -114,6 +115,7 @@ export function createTries(
             specDigest: specDigest(bytes),
             trigger: detail.trigger,
             branches: repository.branches,
+            pools: await propertiesOfPools(),
             environments: Object.values(repository.environments).map((one) => ({
               name: one.name,
               gate: one.gate !== undefined,
@@ -139,6 +141,11 @@ export function createTries(
       problemOf: (entry) => approverProblem(config, repository, entry),
       shortageOf: (added) => shortageOf(config, repository, [...gate.approvals, ...added]),
     }
+  }
+
+  async function propertiesOfPools() {
+    const { pools, units } = await store.leases.list()
+    return Object.fromEntries(pools.map(({ pool }) => [pool, propertyTypes(units.filter((one) => one.pool === pool))]))
   }
 
   /** What a push to the production branch ships: the bytes its candidate run built, tested and had approved. */

@@ -1,6 +1,7 @@
 import type { BranchNames, BranchRole, Trigger } from '../core/change.ts'
 import { branchRole } from '../core/change.ts'
 import type { DeliverablePlan, DeployStage, Job, OmittedStage, Plan, Segment, Stage, Step } from '../core/plan.ts'
+import { checkWhereFor, type PropertyType } from '../pools/where.ts'
 import type { Diagnostic, Problem } from '../spec/diagnostic.ts'
 import { diagnosticAt } from '../spec/diagnostic.ts'
 import type { DeploySpec, JobSpec, Spec } from '../spec/spec.ts'
@@ -33,6 +34,8 @@ export interface CompileInput {
   readonly branches: BranchNames
   /** In the operator's order. */
   readonly environments: readonly PlannedEnvironment[]
+  /** Properties of the units there are, by pool; absent: nobody knows. */
+  readonly pools?: Readonly<Record<string, Readonly<Record<string, PropertyType>>>>
 }
 
 export type Compiled =
@@ -42,7 +45,11 @@ export type Compiled =
 /** The pipeline for one trigger: same input, same plan. */
 export function compilePlan(input: CompileInput): Compiled {
   const { spec, environments } = input
-  const diagnostics = [...environmentDiagnostics(spec, environments), ...signoffDiagnostics(spec, environments)]
+  const diagnostics = [
+    ...environmentDiagnostics(spec, environments),
+    ...signoffDiagnostics(spec, environments),
+    ...poolDiagnostics(spec, input.pools ?? {}),
+  ]
   if (diagnostics.length > 0) return { kind: 'wrong', diagnostics }
   const { trigger, branches } = input
   const isTestOnly = trigger.kind === 'pull_request' || trigger.kind === 'upstream'
@@ -149,6 +156,17 @@ function toSegments(steps: JobSpec['steps']): Segment[] {
     else segments.push({ image, steps: [step] })
   }
   return segments
+}
+
+/** Whether what jobs ask of units can be asked of the units there are. A pool that is not there makes its job fail, not the run. */
+function poolDiagnostics({ asked }: Spec, pools: NonNullable<CompileInput['pools']>): Diagnostic[] {
+  return asked.flatMap(({ pool, where }) => {
+    const properties = Object.hasOwn(pools, pool) ? pools[pool] : undefined
+    const problem = where && properties ? checkWhereFor(where.text, properties) : undefined
+    if (where === undefined || problem === undefined) return []
+    const { message, suggestion } = problem
+    return diagnosticAt(where.place, { code: 'bad-expression', message: `pool "${pool}": ${message}`, suggestion })
+  })
 }
 
 /** Whether each deployment of the file has a place in the branching model of this operator. */

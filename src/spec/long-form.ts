@@ -1,5 +1,6 @@
 import type { ManualTest, PoolRequest, Resources, SecretUse } from '../core/plan.ts'
 import { visible } from './diagnostic.ts'
+import { askedOf } from './references.ts'
 import type {
   JobInput,
   ManualInput,
@@ -58,6 +59,7 @@ export function toSpec(input: SpecInput, tree: Tree): Spec {
             : { kind: 'job', job: toJob(environment, how, defaults) },
       }),
     ),
+    asked: askedOf(tree),
     ...(input.signoff === undefined ? {} : { signoff: toSignoff(input.signoff, tree) }),
   }
 }

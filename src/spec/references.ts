@@ -1,7 +1,9 @@
+import { checkWhere } from '../pools/where.ts'
 import type { Diagnostic, Problem } from './diagnostic.ts'
 import { diagnosticAt, quoted } from './diagnostic.ts'
 import { pathText } from './issues.ts'
-import { durationSeconds, JOB_KEYS, SpecInput } from './schema.ts'
+import { durationSeconds, JOB_KEYS, LIMITS, SpecInput } from './schema.ts'
+import type { Spec } from './spec.ts'
 import { didYouMean } from './suggest.ts'
 import type { Path, Tree } from './tree.ts'
 
@@ -41,6 +43,7 @@ export function referenceDiagnostics(tree: Tree): Diagnostic[] {
     checkSecrets(file, path, job, atValue, atKey)
     checkTimeouts(file, path, job, atValue)
     checkManual(path, job, atValue, atKey)
+    for (const one of poolsOf(path, job)) checkUnits(tree, one, (diagnostic) => diagnostics.push(diagnostic))
   }
   for (const stage of ['test', 'e2e']) checkNeeds(stage, file[stage], atValue)
   checkReleases(file, atValue)
@@ -165,6 +168,41 @@ function checkManual(path: Path, job: unknown, atValue: Report, atKey: Report): 
     }
     seen.add(name)
   }
+}
+
+/** A pool that a job asks for, and where. */
+interface AskedPool {
+  readonly path: Path
+  readonly pool: string
+  readonly where?: string
+}
+
+function poolsOf(path: Path, job: unknown): readonly AskedPool[] {
+  const asked = asMap(job)?.pool
+  if (typeof asked === 'string') return [{ path: [...path, 'pool'], pool: asked }]
+  return Object.entries(asMap(asked) ?? {}).map(([pool, how]) => {
+    const where = asMap(how)?.where
+    return { path: [...path, 'pool', pool], pool, ...(typeof where === 'string' ? { where } : {}) }
+  })
+}
+
+function checkUnits(tree: Tree, { path, where }: AskedPool, report: (diagnostic: Diagnostic) => void): void {
+  // What is too long for an expression is told elsewhere.
+  const problem = where === undefined || where.length > LIMITS.where ? undefined : checkWhere(where)
+  if (problem === undefined) return
+  const { message, suggestion } = problem
+  report(diagnosticAt(tree.placeIn([...path, 'where'], problem), { code: 'bad-expression', message, suggestion }))
+}
+
+/** What jobs ask of pools: whether there is any such unit is known only when a plan is made. */
+export function askedOf(tree: Tree): Spec['asked'] {
+  return [...allJobs(asMap(tree.value) ?? {})].flatMap(({ path, job }) =>
+    poolsOf(path, job).map(({ path: at, pool, where }) => ({
+      pool,
+      place: typeof asMap(job)?.pool === 'string' ? tree.placeOf(at) : tree.placeOfKey(at),
+      ...(where === undefined ? {} : { where: { text: where, place: tree.placeOf([...at, 'where']) } }),
+    })),
+  )
 }
 
 function needsOf(job: unknown): readonly string[] {

@@ -9,6 +9,12 @@ export interface Spec {
   readonly deliver: readonly DeliverSpec[]
   readonly e2e: readonly JobSpec[]
   readonly deploy: readonly DeploySpec[]
+  /** What its jobs ask of pools. */
+  readonly asked: readonly {
+    readonly pool: string
+    readonly place: Place
+    readonly where?: { readonly text: string; readonly place: Place }
+  }[]
   readonly signoff?: SignoffSpec
 }
 

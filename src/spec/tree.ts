@@ -21,6 +21,8 @@ export interface Tree {
   placeOf(path: Path): Place
   /** Place of the key that holds the value at a path (a list item: the value itself). */
   placeOfKey(path: Path): Place
+  /** Place of a part of the text at a path, where it stands there as it is read; else of the whole. */
+  placeIn(path: Path, part: { readonly start: number; readonly end: number }): Place
 }
 
 const FORBIDDEN_KEYS = new Set(['__proto__', 'constructor', 'prototype'])
@@ -387,6 +389,15 @@ function copyTree(
       placeOfKey: (path) => {
         const span = keys.get(pathKey(path)) ?? nearest(path)
         return source.placeAt(span.start, span.end)
+      },
+      placeIn: (path, part) => {
+        const span = nearest(path)
+        const read = path.reduce<unknown>((at, key) => (at as Record<PropertyKey, unknown> | undefined)?.[key], value)
+        const written = source.text.slice(span.start, span.end)
+        const at = typeof read === 'string' ? written.indexOf(read) : -1
+        if (at === -1) return source.placeAt(span.start, span.end)
+        const start = span.start + at
+        return source.placeAt(start + part.start, start + Math.max(part.end, part.start + 1))
       },
     },
   }

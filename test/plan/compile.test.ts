@@ -231,3 +231,33 @@ describe('what a spec asks for beside the operator', () => {
     },
   )
 })
+
+test('an expression is checked against the units that there are; a pool that is not there is the job’s affair', () => {
+  const text = `image: alpine
+test:
+  a: { pool: { rig: { where: "arhc == 'arm64'" } }, run: make }
+  b: { pool: { rig: { where: "memory == 'four'" } }, run: make }
+  c: { pool: { rig: { where: "memory >= 4 && arch == 'arm64'" }, gpu: { where: "anything == 1" } }, run: make }
+`
+  const parsed = parseSpec(text)
+  if (parsed.kind === 'wrong') throw new Error('the spec is wrong')
+
+  const compiled = compilePlan({
+    ...{ spec: parsed.spec, specDigest: 'd', trigger: trigger('push', 'refs/heads/x'), environments: [] },
+    branches: { candidate: 'master', production: 'production' },
+    pools: { rig: { arch: 'string', memory: 'int' } },
+  })
+
+  expect(compiled).toMatchObject({
+    kind: 'wrong',
+    diagnostics: [
+      {
+        code: 'bad-expression',
+        line: 3,
+        message: expect.stringContaining('pool "rig"'),
+        suggestion: expect.stringContaining('arch'),
+      },
+      { code: 'bad-expression', line: 4 },
+    ],
+  })
+})

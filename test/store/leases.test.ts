@@ -123,6 +123,28 @@ await onEveryDatabase((lab) => {
     expect((await store.leases.list()).waiters).toEqual([])
   })
 
+  test('units are chosen by an expression over their properties; what none can serve names the nearest', async () => {
+    const { store } = lab()
+    const units = {
+      r1: { properties: { arch: 'arm64', memory: 2 } },
+      r2: { properties: { arch: 'arm64', memory: 8 }, labels: ['camera'] },
+    }
+    await store.units.configure([pool('rig', units)])
+    const where = (text: string) => ({ requests: [{ pool: 'rig', count: 1, labels: [], where: text }] })
+
+    const big = await ask(store, 'a', where("arch == 'arm64' && memory >= 4"))
+    const again = await ask(store, 'b', where("'camera' in labels"))
+    const never = await ask(store, 'c', where("arch == 'arm64' && memory >= 16"))
+
+    expect(big).toMatchObject({ kind: 'granted', leases: [{ unit: 'r2' }] })
+    expect(again).toMatchObject({ kind: 'queued', holders: [{ holder: 'a' }] })
+    expect(never).toEqual({
+      kind: 'impossible',
+      sentence:
+        'no units can ever serve 1 of pool "rig" where arch == \'arm64\' && memory >= 16: pool "rig" has 2 in all, 0 that fit; the nearest is r1, which is not memory >= 16: its memory is 2',
+    })
+  })
+
   test('the end of a run ends its leases and its requests', async () => {
     const { store } = lab()
     await store.units.configure(RIGS)

@@ -1,9 +1,9 @@
 import type { PoolRequest } from '../../core/plan.ts'
 import { inTurn } from '../../core/pool/grants.ts'
 import { JOB_SLOTS } from '../../core/pool/state.ts'
+import { type Nearest, nearestUnit } from '../../pools/where.ts'
 import type { WaiterRow } from '../pool-types.ts'
 import { ENVIRONMENT_POOL, fits, holdersFor, isHandedOver, type Request, type Tables, type Unit } from './tables.ts'
-import { nearestUnit } from './where.ts'
 
 export function waitersInTurn({ requests }: Pick<Tables, 'requests'>): readonly Request[] {
   return inTurn(requests.filter((one) => one.state === 'waiting'))
@@ -81,10 +81,15 @@ export function impossibleSentence(
     if (fitting >= count) return `pool "${pool}" has ${fitting} that fit, which the other requests need, too`
     const nearest = fitting === 0 ? nearestUnit(request, all) : undefined
     const asked = isAsking(request) ? `, ${fitting} that fit` : ''
-    const near = nearest === undefined ? '' : `; the nearest is ${nearest.unit}: ${nearest.why}`
+    const near = nearest === undefined ? '' : `; the nearest is ${nearest.unit}, ${whyNot(nearest)}`
     return `pool "${pool}" has ${all.length} in all${asked}${near}`
   })
   return `no units can ever serve ${describe(requests)}: ${[...new Set(there)].join('; ')}`
+}
+
+function whyNot({ failed, values }: Nearest): string {
+  const has = Object.entries(values).map(([name, value]) => `${name} is ${JSON.stringify(value)}`)
+  return [`which is not ${failed.join(' and ')}`, ...(has.length > 0 ? [`its ${has.join(', ')}`] : [])].join(': ')
 }
 
 function isAsking({ labels, where }: PoolRequest): boolean {

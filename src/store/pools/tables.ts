@@ -3,10 +3,10 @@ import type { PoolRequest } from '../../core/plan.ts'
 import { hasLabels } from '../../core/pool/labels.ts'
 import type { PoolSettings, Properties } from '../../core/pool/settings.ts'
 import { JOB_SLOTS, type PoolState, type Wanted } from '../../core/pool/state.ts'
+import { evaluateWhere } from '../../pools/where.ts'
 import { fromJson } from '../database.ts'
 import type { LeaseRow } from '../pool-types.ts'
 import type { Schema } from '../schema.ts'
-import { evaluateWhere } from './where.ts'
 
 /** Pools of this name are environments: they need no entry in the operator's file. */
 export const ENVIRONMENT_POOL = 'env:'
