@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { Client, Connection } from '@temporalio/client'
 import { createControlActivities } from '../activities/control.ts'
+import { rulesDigest } from '../src/approval/rights.ts'
 import { loadConfig } from '../src/config/load.ts'
 import { CONTROL_QUEUE } from '../src/core/ids.ts'
 import { createSwarmDeployer } from '../src/deploy/swarm.ts'
@@ -94,6 +95,9 @@ async function main(): Promise<void> {
 
   await setJobSlots(0)
   if (!(await agreesWithOpenRuns())) return
+
+  // People, teams, rules and hours may be others than they were: nobody waits for what is no longer asked.
+  await store.gates.wakeAll(`rules/${rulesDigest(config)}`)
 
   const forges = createForges({ mirrors, url: config.server.url, log, clock: Date.now })
   const ports = createPorts(config, forges)

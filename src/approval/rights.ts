@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { approverIn, approversOf, operatorsOf, resolveApprovers, votersAtForge } from '../config/people.ts'
 import type { Config, RepositoryConfig } from '../config/types.ts'
 import type { Role } from '../core/admission.ts'
@@ -126,6 +127,24 @@ export function createRights({ config, roleOf }: RightsDeps) {
       return rulesChange(gate.rules, { ...gate.rules, groups, quorum: quorumOf(groups) })
     },
   }
+}
+
+/** The same as long as nothing of the operator's file says otherwise who passes which gate, and when. */
+export function rulesDigest({ people, teams, repositories }: Config): string {
+  const gates = Object.values(repositories).map(({ name, environments }) => [
+    name,
+    Object.values(environments).map((one) => [one.name, one.gate]),
+  ])
+  const who = Object.values(people).map(({ name, roles, github, gitea, gitlab }) => [
+    name,
+    roles,
+    github,
+    gitea,
+    gitlab,
+  ])
+  return createHash('sha256')
+    .update(JSON.stringify([who, teams, gates]))
+    .digest('hex')
 }
 
 export function quorumOf(groups: readonly { readonly count: number }[]): number {

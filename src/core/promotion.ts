@@ -1,4 +1,4 @@
-import { type CountedVote, type GateRules, type GateState, type Objection, standingOf } from './approval.ts'
+import { type CountedVote, type GateRules, type GateState, groupsText, type Objection, standingOf } from './approval.ts'
 import type { Dependent } from './dependents.ts'
 import { cut, toCode } from './report/text.ts'
 
@@ -17,6 +17,7 @@ export interface Promotion {
       readonly why?: string
     })[]
     readonly objections: readonly Objection[]
+    readonly reminded?: { readonly count: number; readonly at: number }
   }
   readonly changes: {
     readonly commits: readonly { readonly commit: string; readonly title: string; readonly author: string }[]
@@ -64,9 +65,13 @@ export function promotionText(promotion: Promotion): { readonly title: string; r
 
 function signOff({ gate, end, run }: Promotion): readonly string[] {
   const counted = gate.votes.filter((one) => one.counts)
-  const { approvals, may, missing, shortage } = standingOf(gate.rules, counted)
+  const standing = standingOf(gate.rules, counted)
+  const { approvals, may, missing, shortage } = standing
+  const groups = groupsText(standing)
   const { quorum, excluded, expiresAt } = gate.rules
-  const lines = [`- ${approvals.length} of ${quorum} approval(s)${approvals.length > 0 ? `: ${names(approvals)}` : ''}`]
+  const count = `${quorum - missing} of ${quorum} approval(s)`
+  const lines = [`- ${count}${approvals.length > 0 ? `: ${names(approvals)}` : ''}`]
+  if (groups !== undefined) lines.push(`- ${toCode(groups)}`)
   for (const { by, answer, counts, comment, why } of gate.votes.slice(-VOTES_SHOWN)) {
     if (!counts)
       lines.push(`- ${toCode(by)} said ${answer}, which does not count: ${toCode(cut(why ?? '', CHARACTERS))}`)
@@ -77,6 +82,11 @@ function signOff({ gate, end, run }: Promotion): readonly string[] {
   if (shortage !== undefined) lines.push(`- ⚠️ **It cannot be approved as it stands:** ${toCode(shortage)}`)
   else if (missing > 0) lines.push(`- ${missing} missing; may approve: ${names(may)}`)
   if (excluded.length > 0) lines.push(`- may not, because they wrote or pushed what is in it: ${names(excluded)}`)
+  const { reminded } = gate
+  if (reminded !== undefined && missing > 0)
+    lines.push(
+      `- **reminded** ${reminded.count} time(s), last ${new Date(reminded.at).toISOString()}: still asked: ${names(may)}`,
+    )
   if (expiresAt !== undefined) lines.push(`- expires ${new Date(expiresAt).toISOString()}`)
   return [
     ...lines,

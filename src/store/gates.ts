@@ -122,6 +122,19 @@ export function createGates(database: Database): Gates {
         return (await db.selectFrom('vote_tokens').select('person').where('hash', '=', hash).executeTakeFirst())?.person
       }),
 
+    wakeAll: (key) =>
+      database.write(async ({ db, put }) => {
+        const open = await db
+          .selectFrom('gates')
+          .innerJoin('runs', 'runs.id', 'gates.run')
+          .select(['gates.id', 'gates.run'])
+          .where('gates.state', '=', 'open')
+          .where('runs.status', 'in', OPEN_STATUSES)
+          .execute()
+        for (const { id, run } of open)
+          await put(`gate/${id}/${key}`, { kind: 'signal', workflowId: run, signal: 'granted', args: [] })
+      }),
+
     settle: (now) =>
       database.write(async (tx) => {
         const { gate, objections } = await standing(tx.db, now.gate)

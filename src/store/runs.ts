@@ -131,7 +131,7 @@ export function createRuns(database: Database): Runs {
         if (run.try !== fromTry || (cause !== undefined && (await isDone(tx.db, id, cause))))
           return { kind: 'refused', why: 'alreadyRetried' }
         if (!isOutcome(run.status)) return { kind: 'refused', why: 'not_ended' }
-        if (run.status === 'succeeded' || run.status === 'skipped') return { kind: 'refused', why: 'succeeded' }
+        if (run.status === 'succeeded') return { kind: 'refused', why: 'succeeded' }
         // A run that was canceled while it waited for somebody is not let in by trying it again.
         if (run.held !== null) return { kind: 'refused', why: 'held' }
         return { kind: 'retried', try: await startAgain(tx, run, by, cause) }

@@ -342,7 +342,7 @@ export interface Runs {
     detail: { readonly stage?: string; readonly waiting?: Waiting; readonly reason?: string },
   ): Promise<void>
   /**
-   * A new try of a run that ended failed, errored or canceled: number + 1, event `run.retried.v1`, outbox `start` (the
+   * A new try of a run that ended failed, errored, canceled or skipped: number + 1, event `run.retried.v1`, outbox `start` (the
    * payload says it is a retry). Refused with `not_ended`, `succeeded` or `held`; `alreadyRetried` if `fromTry` is not
    * the newest, or this `cause` has brought a try before.
    */
@@ -516,6 +516,8 @@ export interface Gates {
   }): Promise<{ readonly verdict: Verdict; readonly counts: boolean; readonly why?: string }>
   /** Whose token it is; undefined: none of ours. Uses it up in no way. */
   personOfToken(token: string): Promise<string | undefined>
+  /** Every run that waits at an open gate looks at it anew, once by `key`: what it waits for may have changed. */
+  wakeAll(key: string): Promise<void>
   /** Approves an open gate if it is by its votes, at this moment: what waited for its window passes. */
   settle(now: RulesNow): Promise<void>
   /** Its reminder of this number, from 1, is out: an event and an entry of the audit, once. */

@@ -420,6 +420,21 @@ await onEveryDatabase((lab) => {
     expect(second).toMatchObject({ verdict: { kind: 'approved' } })
   })
 
+  test('other rules of the operator wake every run at an open gate, once', async () => {
+    const { store } = lab()
+    await newRun(store)
+    const { id } = await open(store)
+
+    await store.gates.wakeAll('rules/1')
+    await store.gates.wakeAll('rules/1')
+    await store.gates.wakeAll('rules/2')
+
+    const signals = (await store.outbox.pending()).filter(({ message }) => message.kind === 'signal')
+    expect(signals).toHaveLength(2)
+    expect(signals.every(({ message }) => message.kind === 'signal' && message.signal === 'granted')).toBe(true)
+    expect(id).toContain(RUN)
+  })
+
   test('each reminder is out once, whoever sends it however often', async () => {
     const { store, clock } = lab()
     await newRun(store)

@@ -529,6 +529,41 @@ describe('a gate', () => {
     expect(run.calls).not.toContain('promote')
   })
 
+  it.each([
+    ['cancel', 'canceled', 'FAILED'],
+    ['skip', 'skipped', 'COMPLETED'],
+  ] as const)('that has expired may %s the run, and nothing behind it is done', async (onExpiry, outcome, status) => {
+    const sentence = 'without the 1 approval(s) it needs'
+    const run = stand.play([GATE, PROMOTE], {
+      on: { openGate: async () => ({ kind: 'expired', sentence, onExpiry }) },
+    })
+
+    const end = await (await stand.start(run)).end()
+
+    expect(end.status).toBe(status)
+    expect(finishOf(run)).toMatchObject({ outcome, reason: `signoff: expired: ${sentence}` })
+    expect(run.calls).not.toContain('promote')
+  })
+
+  it('is looked at again by itself when its window opens or a reminder is due, and is not expired by that', async () => {
+    let looks = 0
+    const run = stand.play([GATE], {
+      on: {
+        async openGate() {
+          looks += 1
+          if (looks > 2) return { kind: 'approved', sentence: 'approved by tess' }
+          return { kind: 'open', sentence: 'enough, and waits', expiresAt: Date.now() + 600_000, lookInMs: 1_200 }
+        },
+      },
+    })
+
+    const end = await (await stand.start(run)).end()
+
+    expect(end.status).toBe('COMPLETED')
+    expect(run.asked('openGate')).toHaveLength(3)
+    expect(run.calls).not.toContain('expireGate')
+  })
+
   it('does not spin where its clock is ahead of the one of the database', async () => {
     const expiresAt = Date.now() - 5_000
     const open = async () => ({ kind: 'open', sentence: '0 of 1', expiresAt }) as const

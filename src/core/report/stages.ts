@@ -51,6 +51,8 @@ function stageView(run: ReportedRun, stage: Stage, earlier: readonly View[]): Vi
       return view(stateOf(outcome), endText(run, stage, outcome))
     }
     const stopper = earlier.find((one) => one.state !== 'success')
+    const isExpired = stage.kind === 'gate' && outcome === 'skipped' && gateOf(run, stage.name)?.state === 'expired'
+    if (isExpired) return view('error', endText(run, stage, outcome))
     const why = outcome === 'succeeded' ? 'is no longer approved for what is there now' : 'did not start'
     if (stateOf(run.status) === 'success') return view('error', why)
     return view(stateOf(run.status), canceledText(run) ?? `${why}: ${stopper?.name ?? 'the run'} ${run.status}`)

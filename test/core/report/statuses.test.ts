@@ -109,6 +109,16 @@ describe('what a status says', () => {
       'failure: expired with 1 of 2 approvals',
     ],
     [
+      'of an expired gate, though the run is none that failed',
+      run({
+        status: 'skipped',
+        progress: progress({ ...TESTED, signoff: 'skipped' }),
+        gates: [gate({ state: 'expired', approvals: ['ada'] })],
+      }),
+      'signoff',
+      'error: expired with 1 of 2 approvals',
+    ],
+    [
       'of a stage that failed',
       run({ status: 'failed', progress: progress({ test: 'failed' }), reasons: { test: 'unit: exit code 1' } }),
       'test',
