@@ -5,7 +5,7 @@ import { environment } from '../config/environment.ts'
 import { EXIT_CODES, type Outcome } from '../core/outcome.ts'
 import { type Api, cancelLeftovers, connect } from './demo/api.ts'
 import { atFakeGithub } from './demo/fake-github.ts'
-import { follow } from './demo/follow.ts'
+import { follow, type OpenedSession } from './demo/follow.ts'
 import type { Home } from './demo/home.ts'
 import { atPlainGit } from './demo/plain-git.ts'
 import { clearStage, type Stage, setStage } from './demo/sample.ts'
@@ -13,7 +13,7 @@ import { createTerminal, readFlags, type Terminal } from './demo/terminal.ts'
 import { ensureDocker, ensureSwarm } from './docker.ts'
 import { type Embedded, startEmbedded } from './embedded.ts'
 import { dataDirOf, instanceOf, openDataDir } from './files.ts'
-import { ensureBaseImages } from './images.ts'
+import { BASE_IMAGES, ensureBaseImages } from './images.ts'
 import { choosePorts } from './ports.ts'
 
 /**
@@ -82,7 +82,11 @@ function onInterrupt(embedded: Embedded): { readonly requested: Promise<void> } 
 function writeConfig(stage: Stage, home: Home): string {
   mkdirSync(stage.dir, { recursive: true })
   const file = path.join(stage.dir, 'penstock.config.yml')
-  const pools = 'pools:\n  rig: { units: { rig-1: { labels: [arch=amd64] } } }\n'
+  const pools = `pools:
+  rig:
+    reset: { image: ${BASE_IMAGES.base}, run: echo "$CI_POOL_RIG is wiped" }
+    units: { rig-1: { properties: { arch: amd64 } } }
+`
   writeFileSync(file, `${home.config}${pools}`, { mode: 0o600 })
   return file
 }
@@ -107,7 +111,7 @@ async function story({
   readonly terminal: Terminal
 }): Promise<Report> {
   const { say } = terminal
-  const told = (number: number) => follow({ api, say, answer }, number)
+  const told = (number: number) => follow({ api, say, answer, test }, number)
   const { commit, failed } = await home.change(api, told)
   const outcome = failed ?? (await release())
   const deployed = outcome === 'succeeded' ? await versionOf(stage.production.url) : undefined
@@ -137,6 +141,19 @@ async function story({
       `the run of ${commit} on ${branch}`,
       ({ change }) => change.commit === commit && change.ref === ref,
     )
+  }
+
+  async function test(number: number, { stage, job, attempt }: OpenedSession): Promise<void> {
+    const key = { stage, job, attempt }
+    const { checklist, units, url } = await api.session(number, key)
+    const held = units.map(({ pool, unit }) => `${pool}/${unit}`).join(', ')
+    say(`to test      ${url ?? stage}${held === '' ? '' : `, with ${held} in your hands`}`)
+    for (const { item, name } of checklist) {
+      const isYes = await terminal.ask(`passed, as tess: ${name}?`)
+      if (isYes === undefined) return
+      await api.answer(number, key, item, isYes ? 'passed' : 'failed')
+    }
+    await api.finish(number, key)
   }
 
   async function answer(number: number, gate: Parameters<Home['vote']>[2]): Promise<void> {

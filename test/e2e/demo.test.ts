@@ -15,6 +15,8 @@ describe('the demo', () => {
     expect(report).toMatchObject({ outcome: 'succeeded', production: { commit: report.commit } })
     expect(report.runs.map((run) => run.outcome)).toEqual(['succeeded', 'succeeded'])
     expect(report.runs[0]?.logLines).toBeGreaterThan(10)
+    const jobs = report.runs[0]?.attempts.filter(({ job, step }) => job !== undefined && step === undefined)
+    expect(jobs).toContainEqual(expect.objectContaining({ job: 'manual', outcome: 'succeeded' }))
   }, 400_000)
 
   it('works again after it was killed in the middle', async () => {

@@ -22,6 +22,7 @@ export interface DemoReport {
     readonly ref: string
     readonly outcome: string
     readonly logLines: number
+    readonly attempts: readonly { readonly job?: string; readonly step?: string; readonly outcome?: string }[]
   }[]
 }
 

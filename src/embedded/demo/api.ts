@@ -20,8 +20,28 @@ export interface Api {
   events(number: number, after: number): Promise<readonly EventRow[]>
   gates(number: number): Promise<readonly GateRow[]>
   vote(number: number, gate: string, answer: 'approve' | 'reject'): Promise<void>
+  /** Tess's answers to a manual test, item by item. */
+  session(number: number, key: SessionKey): Promise<Session>
+  answer(number: number, key: SessionKey, item: number, result: 'passed' | 'failed'): Promise<void>
+  finish(number: number, key: SessionKey): Promise<void>
   cancel(number: number): Promise<void>
   summary(number: number): Promise<object>
+}
+
+export interface SessionKey {
+  readonly stage: string
+  readonly job: string
+  readonly attempt: number
+}
+
+export interface Session {
+  readonly url?: string
+  readonly units: readonly { readonly pool: string; readonly unit: string }[]
+  readonly checklist: readonly { readonly item: number; readonly name: string }[]
+}
+
+function sessionPath(number: number, { stage, job, attempt }: SessionKey): string {
+  return `/runs/${number}/sessions/${stage}/${job}/${attempt}`
 }
 
 /** With tokens for the sample's people; the admin's is left for the CLI. */
@@ -53,6 +73,10 @@ export async function connect(dataDir: string, url: string): Promise<Api> {
     gates: async (number) => (await call<{ gates: GateRow[] }>('GET', `/runs/${number}/gates`)).gates,
     vote: (number, gate, kind) =>
       call('POST', `/runs/${number}/gates/${gate}/${kind}`, { comment: 'by the demo' }, tester),
+    session: (number, key) => call('GET', sessionPath(number, key)),
+    answer: (number, key, item, result) =>
+      call('POST', `${sessionPath(number, key)}/items/${item}`, { result, comment: 'by the demo' }, tester),
+    finish: (number, key) => call('POST', `${sessionPath(number, key)}/finish`, {}, tester),
     cancel: (number) => call('POST', `/runs/${number}/cancel`, { reason: 'the demo that started it was interrupted' }),
     async summary(number) {
       const run = await api.run(number)

@@ -13,7 +13,11 @@ export interface Watch {
   readonly say: Say
   /** Sees to a gate that is open; called once for each. */
   readonly answer: (number: number, gate: GateRow) => Promise<void>
+  /** Sees to a manual test session that was opened. */
+  readonly test: (number: number, session: OpenedSession) => Promise<void>
 }
+
+export type OpenedSession = Extract<RunEvent, { readonly type: 'session.opened.v1' }>
 
 /** Tells every event of a run as it happens, and of the runs of its dependents; has its gate answered. */
 export async function follow(watch: Watch, number: number): Promise<Outcome> {
@@ -28,6 +32,7 @@ export async function follow(watch: Watch, number: number): Promise<Outcome> {
       const text = sentence(row.event)
       if (text) say(`run ${number}  ${text}`)
       dependents.push(...dependentsIn(row.event).map((one) => followDependent(watch, one)))
+      if (row.event.type === 'session.opened.v1') await watch.test(number, row.event)
     }
     const run = await api.run(number)
     const outcome = OUTCOMES.find((one) => one === run.status)
@@ -84,6 +89,14 @@ function sentence(event: RunEvent): string | undefined {
       return event.dependents
         .map(({ repo, run, refused }) => `  dependent ${repo}: ${run === undefined ? refused : `run ${run}`}`)
         .join(', ')
+    case 'session.opened.v1':
+      return `  ${event.job}: ${event.items} things wait for a tester`
+    case 'session.answered.v1':
+      return `  ${event.by}: ${event.item}: ${event.result}`
+    case 'session.finished.v1':
+      return `  ${event.job}: finished by ${event.by}`
+    case 'lease.revoked.v1':
+      return `  ${event.pool}/${event.unit} is taken back: ${event.reason}`
     case 'gate.opened.v1':
       return `  waits for people: ${event.needs}`
     case 'gate.voted.v1':

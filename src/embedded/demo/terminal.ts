@@ -58,7 +58,7 @@ export function createTerminal({ yes, json }: Pick<Flags, 'yes' | 'json'>): Term
     async ask(question) {
       if (yes) return true
       if (!process.stdin.isTTY) {
-        say('the gate is open and nobody is at the terminal: answer by API, or call with --yes')
+        say('a person is asked and nobody is at the terminal: answer by API, or call with --yes')
         return undefined
       }
       const lines = createInterface({ input: process.stdin, output: process.stderr })
