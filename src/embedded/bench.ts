@@ -2,13 +2,14 @@ import { cpus, loadavg, totalmem } from 'node:os'
 import { environment } from '../config/environment.ts'
 import { atOnce, latency } from './bench/latency.ts'
 import { lines } from './bench/lines.ts'
+import { pools } from './bench/pools.ts'
 import { collectable } from './bench/processes.ts'
 import { receiver } from './bench/receiver.ts'
 import { gates, memory } from './bench/standing.ts'
 import { type BenchSystem, startBench } from './bench/system.ts'
 
 /** In the order in which they are taken: memory first, because it begins with processes that have done nothing. */
-const PARTS = ['memory', 'one-step', 'at-once', 'lines', 'gates', 'receiver'] as const
+const PARTS = ['memory', 'one-step', 'at-once', 'lines', 'gates', 'receiver', 'pools'] as const
 type Part = (typeof PARTS)[number]
 
 const USAGE = `usage: npm run bench -- [--only PART,…] [--quick]
@@ -42,7 +43,7 @@ async function main(args: readonly string[]): Promise<number> {
     for (const [name, floor] of Object.entries(taken.floors)) floors[name] ??= floor
     Object.assign(figures, taken.figures)
   }
-  const onEmbedded: Readonly<Record<Exclude<Part, 'receiver'>, (system: BenchSystem) => Promise<void>>> = {
+  const onEmbedded: Readonly<Record<Exclude<Part, 'receiver' | 'pools'>, (system: BenchSystem) => Promise<void>>> = {
     memory: async (system) => {
       figures.memory = await memory(system, isQuick ? 50 : 500, say)
     },
@@ -53,7 +54,7 @@ async function main(args: readonly string[]): Promise<number> {
       figures.gates = await gates(system, isQuick ? 100 : 1000, say)
     },
   }
-  const embedded = PARTS.filter((part) => part !== 'receiver' && wanted.includes(part)) as Exclude<Part, 'receiver'>[]
+  const embedded = (Object.keys(onEmbedded) as (keyof typeof onEmbedded)[]).filter((part) => wanted.includes(part))
   let docker = ''
   const startedAt = new Date().toISOString()
   const loadBefore = loadavg()[0]
@@ -71,6 +72,13 @@ async function main(args: readonly string[]): Promise<number> {
     await withSystem({ env, say, only: ['temporal', 'server'] }, async (system) => {
       docker = (await system.docker.version()).Version
       figures.receiver = await receiver(system, isQuick ? 10 : 30, say)
+    })
+  }
+  if (wanted.includes('pools')) {
+    say('-- pools')
+    await withSystem({ env, say, only: ['temporal', 'server'] }, async (system) => {
+      docker = (await system.docker.version()).Version
+      note(await pools(system, rounds, say))
     })
   }
   const machine = {

@@ -29,6 +29,8 @@ export interface BenchSystem {
   readonly instance: string
   readonly url: string
   readonly embedded: Embedded
+  /** Url of the database, which the parts that run use, too. */
+  readonly database: string
   /** That many commits with this spec, each the child of the one before. */
   commits(spec: string, count: number): Promise<readonly string[]>
   /** Sends a signed delivery: the candidate branch moved to this commit. The run's number. */
@@ -95,7 +97,8 @@ ${SECRETS.map(({ name }) => `      ${name}: { env: BENCH_${name} }`).join('\n')}
   await ensureSwarm(docker, { dataDir, say })
   const { base: image } = await ensureBaseImages(docker, { env: full, say })
   const embedded = await startEmbedded({ dataDir, configFile, env: full, say, ...(only ? { only } : {}) })
-  const store = await openStore({ url: `sqlite:${join(dataDir, 'penstock.db')}` })
+  const database = `sqlite:${join(dataDir, 'penstock.db')}`
+  const store = await openStore({ url: database })
   const tokens = {
     olga: (await store.people.createToken('olga', 86_400_000)).token,
     tess: (await store.people.createToken('tess', 86_400_000)).token,
@@ -119,6 +122,7 @@ ${SECRETS.map(({ name }) => `      ${name}: { env: BENCH_${name} }`).join('\n')}
     instance,
     url,
     embedded,
+    database,
     async commits(spec, count) {
       const branch = `refs/heads/bench-${chains++}`
       const script: string[] = [`blob\nmark :1\n${data(spec)}`]
