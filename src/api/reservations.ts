@@ -5,13 +5,17 @@ import { durationMs } from '../config/duration.ts'
 import { permissionsOf } from '../config/roles.ts'
 import { duration, label } from '../config/schema.ts'
 import type { PoolRequest } from '../core/plan.ts'
+import { checkWhereFor, propertyTypes } from '../pools/where.ts'
 import { didYouMean, nearest } from '../spec/suggest.ts'
-import type { Actor, Refusal, ReservationRow } from '../store/pool-types.ts'
+import type { Actor, Refusal, ReservationRow, UnitRow } from '../store/pool-types.ts'
 import type { ApiDeps } from './deps.ts'
 import { poolIn, readPools, unitIn, unknown, unlessRefused } from './pool-view.ts'
 import { ProblemError, problem } from './problem.ts'
 import { type Asked, invalid, json, type Reply, type Route } from './route.ts'
 import { Channel, Said, Why } from './said.ts'
+
+/** As in a spec. */
+const LONGEST_WHERE = 1000
 
 const Id = z
   .string()
@@ -21,7 +25,12 @@ const For = duration.describe('How long, from the grant on.')
 
 const Wish = z.strictObject({
   id: Id.optional(),
-  where: z.string().min(1).max(1000).describe('What the unit must be: CEL over its properties.').optional(),
+  where: z
+    .string()
+    .min(1)
+    .max(LONGEST_WHERE, `at most ${LONGEST_WHERE} characters`)
+    .describe('What the unit must be: CEL over its properties.')
+    .optional(),
   labels: z.array(label).max(64).default([]),
   count: z.int().min(1).max(1000).default(1),
   mode: z.enum(['exclusive', 'shared']).default('exclusive'),
@@ -48,7 +57,12 @@ export function reservationRoutes({ config, store }: ApiDeps): readonly Route[] 
       body: { kind: 'json', schema: Wish },
       async handle({ params, body, by }) {
         const { id = newId(), priority, ...wish } = body as z.infer<typeof Wish>
-        const { pool } = poolIn(await readPools(store), params.pool)
+        const view = await readPools(store)
+        const { pool } = poolIn(view, params.pool)
+        checkWhereOf(
+          wish.where,
+          view.units.filter((one) => one.pool === pool),
+        )
         if (priority !== 0 && !may(by, 'pools'))
           throw new ProblemError(problem(403, 'to go before or after others needs the permission "pools"'))
         const { labels, count, mode, where, note } = wish
@@ -193,6 +207,14 @@ export function reservationRoutes({ config, store }: ApiDeps): readonly Route[] 
     const known = Object.hasOwn(config.people, person) ? config.people[person] : undefined
     return permissionsOf(known?.roles ?? []).has(permission)
   }
+}
+
+/** @throws ProblemError 422 */
+function checkWhereOf(where: string | undefined, units: readonly Pick<UnitRow, 'properties'>[]): void {
+  const wrong = where === undefined ? undefined : checkWhereFor(where, propertyTypes(units))
+  if (wrong === undefined) return
+  const hint = wrong.suggestion === undefined ? '' : `; ${wrong.suggestion}`
+  throw invalid([{ pointer: '/where', detail: `character ${wrong.start + 1}: ${wrong.message}${hint}` }])
 }
 
 function actor(person: string, { channel = 'api' }: { readonly channel?: string }): Actor {

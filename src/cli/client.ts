@@ -34,6 +34,7 @@ export interface ApiClient {
   post<T>(path: string, body?: unknown): Promise<T>
   /** Bytes as they are. */
   upload<T>(path: string, bytes: Uint8Array): Promise<T>
+  put<T>(path: string, body: unknown): Promise<T>
   remove(path: string): Promise<void>
   /** A body as it comes. @throws ConnectionLost when it breaks off */
   stream(path: string, headers?: Readonly<Record<string, string>>): AsyncIterable<Uint8Array>
@@ -120,6 +121,9 @@ export function createApiClient({ url, token }: { readonly url: string; readonly
     },
     async upload<T>(where: string, bytes: Uint8Array) {
       return (await json(await ask('POST', where, bytes))) as T
+    },
+    async put<T>(where: string, body: unknown) {
+      return (await json(await ask('PUT', where, body))) as T
     },
     async remove(where) {
       await ask('DELETE', where)

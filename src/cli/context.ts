@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import { Command, InvalidArgumentError } from 'commander'
 import { type ApiClient, createApiClient, findServer, type Variables } from './client.ts'
 import type { Terminal } from './commands/spec-file.ts'
@@ -15,11 +16,16 @@ export interface Context {
   readonly raw: (bytes: Uint8Array) => void
   readonly now: () => number
   readonly api: () => ApiClient
+  /** Aborted when the person wants no more (Ctrl-C). */
+  readonly interruption: () => AbortSignal
 }
 
-export function createContext(input: Omit<Context, 'api'>): Context {
+export function createContext(
+  input: Omit<Context, 'api' | 'interruption'> & Partial<Pick<Context, 'interruption'>>,
+): Context {
   let client: ApiClient | undefined
   return {
+    interruption: () => new AbortController().signal,
     ...input,
     api: () => {
       client ??= createApiClient(findServer(input.env))
@@ -31,6 +37,11 @@ export function createContext(input: Omit<Context, 'api'>): Context {
 /** A command that can print its answer as JSON. */
 export function command(name: string, description: string): Command {
   return new Command(name).description(description).option('--json', 'print JSON')
+}
+
+/** Of what is made here: asked for twice, because an answer was lost, it is made once. */
+export function newName(): string {
+  return randomBytes(6).toString('hex')
 }
 
 export function runNumber(text: string): number {

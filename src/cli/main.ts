@@ -19,4 +19,10 @@ await runCli(process.argv.slice(2), {
   isTty: process.stdout.isTTY === true,
   raw: (bytes) => void process.stdout.write(bytes),
   now: Date.now,
+  // Once: a second Ctrl-C ends the process, whatever it is about.
+  interruption: () => {
+    const controller = new AbortController()
+    for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => controller.abort())
+    return controller.signal
+  },
 })

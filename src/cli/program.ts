@@ -4,16 +4,10 @@ import { deliveryCommand } from './commands/delivery.ts'
 import { forgeCommand } from './commands/forge.ts'
 import { breakGlassCommand, gatesCommand, reviewCommand, voteCommand, voteTokenCommand } from './commands/gate.ts'
 import { hookCommand } from './commands/hook.ts'
-import {
-  auditCommand,
-  deployCommand,
-  eventsCommand,
-  nodesCommand,
-  poolCommand,
-  tokenCommand,
-} from './commands/inventory.ts'
+import { auditCommand, deployCommand, eventsCommand, nodesCommand, tokenCommand } from './commands/inventory.ts'
 import { lintCommand } from './commands/lint.ts'
 import { planCommand } from './commands/plan.ts'
+import { poolCommand } from './commands/pool.ts'
 import { pullCommand } from './commands/pull.ts'
 import { runCommand } from './commands/run.ts'
 import { schemaCommand } from './commands/schema.ts'
@@ -30,6 +24,8 @@ export interface Surroundings {
   readonly isTty: boolean
   readonly raw: (bytes: Uint8Array) => void
   readonly now: () => number
+  /** Aborted when the person wants no more (Ctrl-C); asked for only by what has something to put in order then. */
+  readonly interruption?: () => AbortSignal
 }
 
 /** The whole command line: messages to `err`, data to `out`, the verdict to `exit`. Never throws. */

@@ -4,55 +4,6 @@ import { type Context, command, EXIT_ERROR, printJson, runNumber } from '../cont
 import { duration, table } from '../text.ts'
 import { sentenceOf } from './run.ts'
 
-interface Lease {
-  readonly holder: string
-  readonly since: number
-}
-
-interface Pools {
-  readonly units: readonly {
-    readonly pool: string
-    readonly unit: string
-    readonly labels: readonly string[]
-    readonly leases: readonly Lease[]
-    readonly quarantined?: string
-  }[]
-  readonly waiters: readonly {
-    readonly holder: string
-    readonly position: number
-    readonly since: number
-    readonly sentence: string
-  }[]
-}
-
-export function poolCommand(context: Context): Command {
-  return new Command('pool').description('pools of scarce resources').addCommand(
-    command('list', 'every unit with its holder, and who waits for what').action(
-      async (options: { json?: boolean }) => {
-        const pools = await context.api().get<Pools>('/pools')
-        if (options.json) return printJson(context, pools)
-        const units = pools.units.map((one) => [
-          one.pool,
-          one.unit,
-          one.quarantined === undefined ? (one.leases[0] ? 'held' : 'free') : `quarantined: ${one.quarantined}`,
-          one.leases[0] ? duration(context.now() - one.leases[0].since) : '',
-          one.leases.map(({ holder }) => holder).join(' '),
-          one.labels.join(' '),
-        ])
-        context.terminal.out(table([['POOL', 'UNIT', 'STATE', 'SINCE', 'HOLDER', 'LABELS'], ...units]))
-        if (pools.waiters.length === 0) return
-        const waiters = pools.waiters.map((one) => [
-          String(one.position),
-          one.holder,
-          duration(context.now() - one.since),
-          one.sentence,
-        ])
-        context.terminal.out(`\n${table([['PLACE', 'WAITING', 'SINCE', 'FOR'], ...waiters])}`)
-      },
-    ),
-  )
-}
-
 interface Deployment {
   readonly repo: string
   readonly environment: string

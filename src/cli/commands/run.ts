@@ -8,6 +8,7 @@ import { type Plan, stageJobs } from '../../core/plan.ts'
 import { ConnectionLost, NoServer } from '../client.ts'
 import { type Context, command, printJson, runNumber } from '../context.ts'
 import { duration, table, visible, visibleLog } from '../text.ts'
+import type { Waiter } from './pool.ts'
 
 interface Run {
   readonly number: number
@@ -166,14 +167,27 @@ function viewCommand(context: Context): Command {
         ...(run.broken ? [`  ${visible(brokenSentence(run.broken.gate, run.broken))}`] : []),
         ...(run.temporal ? [`  ${run.temporal}`] : []),
       ]
+      const waits = isOutcome(run.status) ? [] : await waitsOf(context, run.id)
       const rows = inOrder(run.attempts).map((one) => {
         const depth = one.job === undefined ? '' : one.step === undefined ? '  ' : '    '
         const name = one.step === undefined ? (one.job ?? one.stage) : `${one.step}: ${one.name ?? ''}`
         const took = (one.finishedAt ?? context.now()) - one.startedAt
         return [`  ${depth}${name}`, `#${one.attempt}`, one.outcome ?? 'running', duration(took), one.reason ?? '']
       })
-      context.terminal.out(`${lines.join('\n')}\n${table(rows)}`)
+      context.terminal.out(`${[...lines, ...waits].join('\n')}\n${table(rows)}`)
     })
+}
+
+/** Who of the run waits for a pool: at which place, since when, for whom. */
+async function waitsOf(context: Context, run: string): Promise<readonly string[]> {
+  const { waiters } = await context.api().get<{ waiters: readonly Waiter[] }>('/pools')
+  const since = (time: number) => `since ${duration(context.now() - time)}`
+  return waiters
+    .filter((one) => one.run === run)
+    .flatMap(({ holder, position, since: asked, sentence, holders }) => [
+      `  ${visible(holder.startsWith(`${run}/`) ? holder.slice(run.length + 1) : holder)}: place ${position} ${since(asked)}: ${visible(sentence)}`,
+      ...holders.map((one) => `    ${visible(`${one.pool}/${one.unit}: ${one.holder}`)} ${since(one.since)}`),
+    ])
 }
 
 /** Each stage with its jobs beneath it, each job with its steps, each as it began. */
@@ -229,7 +243,7 @@ function attemptNumber(text: string): number {
 }
 
 /** The server may be starting again: followers wait for it, and say so once. A silence is no loss. */
-async function untilReached<T>(context: Context, ask: () => Promise<T>): Promise<T> {
+export async function untilReached<T>(context: Context, ask: () => Promise<T>): Promise<T> {
   let told = false
   for (;;) {
     try {
@@ -413,10 +427,25 @@ async function* eventsOf(context: Context, run: number, after: number): AsyncGen
 
 /** `test/unit/1 step 0 finished: succeeded`: whatever the event has, in the order in which one asks. */
 export function sentenceOf(event: RunEvent): string {
+  const lease = leaseSentence(event)
+  if (lease !== undefined) return visible(lease)
   const { type, ...fields } = event
   const text = Object.entries(fields).map(([name, value]) => {
     if (typeof value === 'object' && value !== null && 'sentence' in value) return `${name}: ${value.sentence}`
     return `${name}=${typeof value === 'string' ? value : JSON.stringify(value)}`
   })
   return visible([type.replace(/\.v\d+$/, ''), ...text].join(' '))
+}
+
+function leaseSentence(event: RunEvent): string | undefined {
+  switch (event.type) {
+    case 'lease.warned.v1': {
+      const { pool, unit, holder, until } = event
+      return `lease.warned ${holder} has to give ${pool}/${unit} back by ${new Date(until).toISOString()}`
+    }
+    case 'lease.revoked.v1':
+      return `lease.revoked ${event.holder} loses ${event.pool}/${event.unit} and stops: ${event.reason}`
+    default:
+      return undefined
+  }
 }

@@ -73,6 +73,10 @@ function sentence(event: RunEvent): string | undefined {
       return `${event.stage}: ${event.outcome}${event.reason ? ` (${event.reason})` : ''}`
     case 'job.waiting.v1':
       return `  ${event.job} waits: ${event.waitingFor.sentence}`
+    case 'lease.warned.v1':
+      return `  ${event.holder} has to give ${event.pool}/${event.unit} back soon`
+    case 'lease.revoked.v1':
+      return `  ${event.holder} loses ${event.pool}/${event.unit}: ${event.reason}`
     case 'environment.waiting.v1':
       return `  waits for ${event.environment}: ${event.waitingFor.sentence}`
     case 'environment.acquired.v1':
