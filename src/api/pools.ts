@@ -1,8 +1,10 @@
 import { z } from 'zod'
 import { lackingProperties, reservedIn, reservedSentence, toPoolSettings, toUnitSettings } from '../config/pool.ts'
 import { name, Pool, Unit } from '../config/schema.ts'
+import { percentiles } from '../core/pool/percentiles.ts'
 import type { PoolSettings, UnitSettings } from '../core/pool/settings.ts'
-import type { Service } from '../store/pool-types.ts'
+import { unitStatistics } from '../core/pool/statistics.ts'
+import type { HoldRow, Service } from '../store/pool-types.ts'
 import type { ApiDeps } from './deps.ts'
 import { poolIn, readPools, unitIn, unlessRefused } from './pool-view.ts'
 import { type Asked, invalid, json, NOTHING, type Route } from './route.ts'
@@ -16,6 +18,8 @@ const Because = z.strictObject({ reason: Why, channel: Channel })
 const Back = z.strictObject({ reason: Said.default(''), channel: Channel })
 
 const UNIT = '/api/v1/pools/:pool/units/:unit'
+
+const HISTORY = 1000
 
 /** Pools and their units: what there is, who has it, and what those who look after it do. */
 export function poolRoutes({ store }: ApiDeps): readonly Route[] {
@@ -34,7 +38,8 @@ export function poolRoutes({ store }: ApiDeps): readonly Route[] {
       method: 'GET',
       path: '/api/v1/pools/:pool',
       permission: 'read',
-      summary: 'One pool with its units, and who waits for it.',
+      summary:
+        'One pool with its units, who waits for it, and what has been: of the newest 1000 that held it how long they waited and held (`p50`, `p90`, `p99`, in milliseconds), and of every unit how often jobs failed on it, against the same jobs elsewhere.',
       async handle({ params }) {
         const view = await readPools(store)
         const pool = poolIn(view, params.pool)
@@ -43,6 +48,7 @@ export function poolRoutes({ store }: ApiDeps): readonly Route[] {
           pool,
           units: view.units.filter(isOf),
           waiters: view.waiters.filter(({ requests }) => requests.some(isOf)),
+          ...past(await store.leases.history(pool.pool, HISTORY)),
         })
       },
     },
@@ -136,6 +142,19 @@ export function poolRoutes({ store }: ApiDeps): readonly Route[] {
     const { pool, unit } = unitIn(await readPools(store), params.pool, params.unit)
     unlessRefused(await act({ person: by, channel }, pool, unit, reason))
     return json(unitIn(await readPools(store), pool, unit))
+  }
+}
+
+function past(holds: readonly HoldRow[]) {
+  const jobs = holds.flatMap(({ unit, work, outcome }) =>
+    work !== undefined && (outcome === 'succeeded' || outcome === 'failed' || outcome === 'errored')
+      ? [{ unit, job: work, outcome } as const]
+      : [],
+  )
+  return {
+    waited: percentiles(holds.map(({ askedAt, since }) => since - askedAt)),
+    held: percentiles(holds.map(({ since, endedAt }) => endedAt - since)),
+    statistics: unitStatistics(jobs),
   }
 }
 

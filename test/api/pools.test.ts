@@ -45,7 +45,16 @@ async function job(name: string, requests = [{ pool: 'rig', count: 1, labels: ['
   const { id } = await server.run()
   const holder = `${id}/e2e/${name}/1`
   const result = await server.store.leases.acquire({
-    ...{ holder, run: id, workflowId: holder, requests, priority: 0, ttlMs: 12 * HOUR, party: 'acme/web' },
+    ...{
+      holder,
+      run: id,
+      workflowId: holder,
+      requests,
+      priority: 0,
+      ttlMs: 12 * HOUR,
+      party: 'acme/web',
+      work: `acme/web e2e/${name}`,
+    },
   })
   return { run: id, holder, result }
 }
@@ -88,6 +97,25 @@ describe('a person and a job', () => {
         holders: [{ pool: 'rig', unit: 'r1', holder, since: server.now() - 60_000 }],
       },
     ])
+  })
+})
+
+test('a pool says how long it was waited for and held, and how jobs fared on each unit', async () => {
+  for (const [minutes, outcome] of [
+    [10, 'succeeded'],
+    [30, 'failed'],
+  ] as const) {
+    const { holder } = await job(outcome)
+    server.now(minutes * 60_000)
+    await server.store.leases.release([holder], { outcome })
+  }
+
+  const { body } = await ask<object>('eve', 'GET', '/api/v1/pools/rig')
+
+  expect(body).toMatchObject({
+    waited: { count: 2, p50: 0, p99: 0 },
+    held: { count: 2, p50: 600_000, p90: 1_800_000 },
+    statistics: [{ unit: 'r1', runs: 2, failed: 1 }],
   })
 })
 
