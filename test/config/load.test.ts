@@ -617,3 +617,67 @@ test('the example names every top-level key of the file', async () => {
     expect(text).toMatch(new RegExp(`^${key}:`, 'm'))
   }
 })
+
+describe('a form', () => {
+  const withForm = (form: string) => `
+people: { ben: { roles: [approver] } }
+${REPOSITORY.trim()}
+    environments:
+      production:
+        approvers: [ben]
+        form: ${form}
+`
+
+  test('is read with what is meant where nothing is said', async () => {
+    const fields =
+      '{ ticket: { type: text, required: true, pattern: "CHG-[0-9]+" }, canary: { type: number, min: 0, default: 10 }, regions: { type: several, options: [eu, us], default: [eu] }, sure: { type: yes_no } }'
+
+    const config = await loadConfig({
+      file: await write(withForm(`{ instructions: "Look", fields: ${fields} }`)),
+      env: { HOOK, PENSTOCK_DATA: dir },
+    })
+
+    expect(config.repositories['acme/web']?.environments.production?.gate?.form).toEqual({
+      instructions: 'Look',
+      fields: [
+        { name: 'ticket', type: 'text', required: true, pattern: 'CHG-[0-9]+', longest: 1000 },
+        { name: 'canary', type: 'number', required: false, min: 0, whole: false, default: 10 },
+        { name: 'regions', type: 'several', required: false, options: ['eu', 'us'], default: ['eu'] },
+        { name: 'sure', type: 'yes_no', required: false },
+      ],
+    })
+  })
+
+  test('is refused with everything that is wrong in it, each at its place', async () => {
+    const form = `
+          fields:
+            a-b: { type: text, min: 1 }
+            a_b: { type: number, min: 5, max: 1 }
+            pick: { type: choice }
+            many: { type: several, options: [x, x], default: [y] }
+            pattern: { type: text, pattern: "(?=a)" }
+            back: { type: text, pattern: "(a)\\\\1" }
+            sure: { type: yes_no, default: "yes" }`
+
+    const messages = await problems(withForm(form))
+
+    const where = 'repositories.acme/web.environments.production.form.fields'
+    expect(messages.map((line) => line.replace(/^[0-9:]+ /, '').replace(where, '…'))).toEqual([
+      '….a-b.min: goes with type number, not with text',
+      '….a_b: "a_b" and "a-b" would both be CI_GATE_A_B in later jobs; rename one',
+      '….a_b.max: is less than min, 5: no number is right',
+      '….pick: a field of type choice needs `options`',
+      '….many.options: names an option twice',
+      '….many.default: ["y"] is no value that the field itself takes',
+      expect.stringContaining('….pattern.pattern: is no pattern that can be matched in linear time'),
+      expect.stringContaining('….back.pattern: is no pattern that can be matched in linear time'),
+      '….sure.default: "yes" is no value that the field itself takes',
+    ])
+  })
+
+  test('says nothing where nobody is asked', async () => {
+    const text = withForm('{ fields: { a: { type: yes_no } } }').replace('        approvers: [ben]\n', '')
+
+    expect(await problems(text)).toEqual([expect.stringContaining('form says nothing without approvers; name them')])
+  })
+})

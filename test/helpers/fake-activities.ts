@@ -196,7 +196,7 @@ export function createFakeActivities(): FakeActivities {
   }
 }
 
-function begun(run: string, plan: Plan, progress: Progress): Begun {
+export function begun(run: string, plan: Plan, progress: Progress): Extract<Begun, { kind: 'begun' }> {
   const [repo = '', number = ''] = run.split('#')
   return {
     kind: 'begun',

@@ -1,5 +1,7 @@
 import { afterEach, expect, test, vi } from 'vitest'
+import { whyNotReleased } from '../../src/approval/released.ts'
 import type { Fault } from '../../src/embedded/fake-github/faults.ts'
+import { plan } from '../core/report/runs.ts'
 import { REPO } from '../forge/github.ts'
 import { type Release, startRelease } from './release.ts'
 
@@ -236,4 +238,49 @@ test('... nor past an approval that no longer holds; what the run moved itself i
   expect(await it.beginRelease()).toMatchObject({ kind: 'refused', reason })
   ben.roles = roles
   expect(await it.beginRelease()).toMatchObject({ kind: 'begun' })
+})
+
+const broken = (over: { readonly key?: string; readonly by?: string } = {}) =>
+  it.team.store.gates.vote({
+    ...{ key: 'glass', run: it.run, gate: 'signoff', answer: 'approve', claimedBy: 'olga', channel: 'cli' },
+    ...{ trustSignals: false, comment: 'the site is down', breakGlass: true, operators: ['olga'], ...over },
+  })
+
+async function brokenBy(by: string) {
+  const token = await it.team.store.gates.mintToken(it.run, 'signoff', by, 'cli', 60_000)
+  return broken({ ...({ token } as object), by })
+}
+
+test('a gate that was passed by break-glass is released, for what it was about, while its operator is one', async () => {
+  it = await startRelease()
+  expect(await brokenBy('olga')).toMatchObject({ counts: true })
+  const config = it.team.config
+  const olga = config.people.olga as { roles: readonly string[] }
+  const [detail, gate] = [await it.detail(), await it.gate()]
+
+  expect(whyNotReleased(config, detail, gate)).toBeUndefined()
+  expect(whyNotReleased(config, { ...detail, change: { ...detail.change, commit: 'f'.repeat(40) } }, gate)).toContain(
+    'for another commit',
+  )
+  expect(whyNotReleased(config, { ...detail, plan: { ...plan(), specDigest: 'other' } }, gate)).toContain(
+    'for another spec',
+  )
+  const deliverables = [{ name: 'web', kind: 'image', digest: 'sha256:2', reference: 'web' }] as const
+  expect(whyNotReleased(config, { ...detail, progress: { ...detail.progress, deliverables } }, gate)).toContain(
+    'for other deliverables',
+  )
+  olga.roles = ['developer']
+  expect(whyNotReleased(config, detail, gate)).toContain('the approval no longer holds: olga')
+  olga.roles = ['admin']
+
+  expect(await it.promote()).toEqual({ outcome: 'succeeded' })
+  expect(await tip()).toBe(it.commit)
+})
+
+test('whose word is worth nothing has broken nothing', async () => {
+  it = await startRelease()
+
+  expect(await broken()).toMatchObject({ counts: false })
+  expect(await brokenBy('ben')).toMatchObject({ counts: false })
+  expect(await it.promote()).toMatchObject({ outcome: 'failed', reason: 'the gate is open, not approved' })
 })

@@ -3,8 +3,9 @@ import { Worker } from '@temporalio/worker'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import type { Outcome } from '../../src/core/outcome.ts'
 import type { DeliverStage, DeployStage, Stage } from '../../src/core/plan.ts'
+import { NO_PROGRESS } from '../../src/core/progress.ts'
 import { progress } from '../../workflows/messages.ts'
-import { type Activities, FAKE_NODE, type FakeRun, segments, untilCanceled } from '../helpers/fake-activities.ts'
+import { type Activities, begun, FAKE_NODE, type FakeRun, segments, untilCanceled } from '../helpers/fake-activities.ts'
 import {
   aPlan,
   GATE,
@@ -436,6 +437,41 @@ describe('a gate', () => {
     expect(end.status).toBe('COMPLETED')
     expect(run.asked('promote')).toMatchObject([{ gate: 'signoff', branch: 'production' }])
     expect(stagesOf(run)).toEqual({ test: 'succeeded', signoff: 'succeeded', promote: 'succeeded' })
+  })
+
+  it('hands what was filled in on to the jobs after it, and says for ever that it was passed by break-glass', async () => {
+    const broken = 'signoff was passed by break-glass by ops: the site is down'
+    const approved = {
+      kind: 'approved',
+      sentence: 'approved by ops',
+      variables: { CI_GATE_TICKET: 'CHG-1' },
+      broken,
+    } as const
+    const run = stand.play([TEST, GATE, jobsStage('after', [jobNamed('smoke')])], {
+      on: { openGate: async () => approved },
+    })
+    const started = await stand.start(run)
+
+    const end = await started.end()
+
+    expect(end.status).toBe('COMPLETED')
+    const variables = run.asked('runSegment').map(({ key, env }) => [key.job, env.CI_GATE_TICKET])
+    expect(variables).toEqual([
+      ['unit', undefined],
+      ['smoke', 'CHG-1'],
+    ])
+    expect(await detailsOf(started)).toContain(broken)
+  })
+
+  it('hands them on to a run that deploys what was approved elsewhere', async () => {
+    const plan = aPlan([jobsStage('production', [jobNamed('ship')])])
+    const begin = begun('acme/web#1', plan, NO_PROGRESS)
+    const context = { ...begin.context, gateVariables: { CI_GATE_CANARY: '10' } }
+    const run = stand.play(plan.stages, { begin: { ...begin, context } })
+
+    await (await stand.start(run)).end()
+
+    expect(run.asked('runSegment')[0]?.env.CI_GATE_CANARY).toBe('10')
   })
 
   it('keeps nothing of the jobs before it while it waits', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { projectRun } from '../../../src/core/report/project.ts'
-import { COMMIT, gate, plan, progress, run, statusesOf, statusOf, TESTED } from './runs.ts'
+import { COMMIT, checkOf, gate, plan, progress, run, statusesOf, statusOf, TESTED } from './runs.ts'
 
 const AT_GATE = {
   status: 'waiting',
@@ -246,6 +246,21 @@ describe('nothing is green while a sign-off is open', () => {
     const approved = run({ progress: APPROVED, gates: [gate({ state: 'approved', approvals: ['ada', 'ben'] })] })
 
     expect(statusOf(approved, 'signoff')).toBe('success: approved by ada, ben')
+  })
+
+  test('says for ever that it was passed by break-glass, at the stage, at the whole, and in the check', () => {
+    const broken = { by: 'ops', reason: 'the site is down' }
+    const passed = run({
+      progress: APPROVED,
+      gates: [gate({ state: 'approved', approvals: ['ops'], broken })],
+      broken: { gate: 'signoff', by: 'ops' },
+    })
+
+    expect(statusOf(passed, 'signoff')).toBe('success: passed by break-glass by ops: the site is down')
+    for (const status of ['running', 'succeeded', 'failed'] as const) {
+      expect(statusOf({ ...passed, status }, 'run')).toContain('signoff passed by break-glass by ops; ')
+    }
+    expect(checkOf(passed).summary).toContain('passed by break-glass by ops: the site is down')
   })
 
   test('and a run without a sign-off cannot turn the whole of that commit green', () => {
