@@ -537,9 +537,12 @@ function createRun(input: RunInput, begun: Begun) {
   return { stages, cleanUp, show }
 }
 
-/** By the clock that decides on it, where the answer says so; answers of earlier releases did not. */
-function timeLeft({ expiresAt, expiresInMs, lookInMs }: GateAnswer): { left?: number; isExpiry: boolean } {
-  const expires = expiresAt === undefined ? undefined : (expiresInMs ?? expiresAt - Date.now())
+/**
+ * The end by whichever is later of Temporal's clock and the worker's that answered: one that is ahead alone ends nothing
+ * early. Answers of earlier releases did not say the worker's.
+ */
+function timeLeft({ expiresAt, expiresInMs = 0, lookInMs }: GateAnswer): { left?: number; isExpiry: boolean } {
+  const expires = expiresAt === undefined ? undefined : Math.max(expiresInMs, expiresAt - Date.now())
   const isExpiry = expires !== undefined && (lookInMs === undefined || expires <= lookInMs)
   const next = isExpiry ? expires : lookInMs
   return next === undefined ? { isExpiry } : { left: Math.max(next, EXPIRY_STEP_MS), isExpiry }

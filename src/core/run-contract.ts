@@ -158,7 +158,7 @@ export interface GateAnswer {
   readonly sentence: string
   /** Absent: it does not expire as it stands. */
   readonly expiresAt?: number
-  /** How long that is by the clock that decides on it: this one may be elsewhere. */
+  /** How long that is by the clock of who answers: another's may be elsewhere. */
   readonly expiresInMs?: number
   /** When to look at it again though nothing has come, by the same clock: a reminder, or a window that opens. */
   readonly lookInMs?: number
