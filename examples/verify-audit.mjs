@@ -37,7 +37,8 @@ for (const { action, on, at, by, channel, detail } of entries) {
     case 'gate.voided':
       if (!gate) wrong.push(`${on}: ${action} without an opening`)
       else {
-        if (action === 'gate.approved') wrong.push(...whyNotApproved(gate, at).map((why) => `${on}: ${why}`))
+        if (action === 'gate.approved')
+          wrong.push(...whyNotApproved(gate, at, detail.rules).map((why) => `${on}: ${why}`))
         if (action === 'gate.expired' && at < gate.rules.expiresAt) wrong.push(`${on}: expired before its time`)
         gate.state = action.slice('gate.'.length)
         gate.decidedAt = at
@@ -61,22 +62,37 @@ for (const { gate, subject, state, openedAt, decidedAt, votes, reviewedBy } of g
 for (const one of wrong) process.stderr.write(`${one}\n`)
 process.exitCode = wrong.length > 0 ? 1 : 0
 
-/** The rules are those that the gate was opened with, and so is the subject that every vote must be about. */
-function whyNotApproved({ rules, subject, votes }, at) {
+/** By the rules as they were when it was decided; every vote must be about what the gate was opened for. */
+function whyNotApproved({ rules: opened, subject, votes }, at, rules = opened) {
   const why = []
   for (const vote of votes) {
     if (canonical(vote.subject) !== canonical(subject)) why.push(`${vote.by} voted on something else`)
     if (vote.at > at) why.push(`${vote.by} voted after the decision`)
     if (rules.expiresAt !== undefined && vote.at >= rules.expiresAt) why.push(`${vote.by} voted too late`)
     if (vote.answer === 'reject') why.push(`${vote.by} rejected it`)
-    if (vote.breakGlass) continue
-    if (rules.excluded.includes(vote.by)) why.push(`${vote.by} wrote or pushed it`)
-    if (!rules.approvers.includes(vote.by)) why.push(`${vote.by} is no approver`)
+    if (!vote.breakGlass && rules.excluded.includes(vote.by)) why.push(`${vote.by} wrote or pushed it`)
   }
+  if (votes.some(({ breakGlass }) => breakGlass)) return why
   const approvals = new Set(votes.filter(({ answer }) => answer === 'approve').map(({ by }) => by))
-  const isBroken = votes.some(({ breakGlass }) => breakGlass)
-  if (approvals.size < rules.quorum && !isBroken) why.push(`${approvals.size} of ${rules.quorum} approvals`)
+  const groups = rules.groups ?? [{ count: rules.quorum, members: rules.approvers }]
+  const filled = placesFilled(groups, approvals)
+  const asked = groups.reduce((sum, { count }) => sum + count, 0)
+  if (filled < asked) why.push(`${filled} of ${asked} approvals`)
   return why
+}
+
+/** How many places of all groups these people can fill, each person one. */
+function placesFilled(groups, people) {
+  const places = groups.flatMap(({ count, members }) => Array.from({ length: count }, () => ({ members })))
+  const seat = (person, tried) =>
+    places.some((place) => {
+      if (tried.has(place) || !place.members.includes(person)) return false
+      tried.add(place)
+      if (place.by !== undefined && !seat(place.by, tried)) return false
+      place.by = person
+      return true
+    })
+  return [...people].filter((person) => seat(person, new Set())).length
 }
 
 function canonical({ run, gate, environment, commit, specDigest, deliverables }) {

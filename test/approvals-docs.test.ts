@@ -1,7 +1,7 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { runCli } from '../src/cli/program.ts'
 import { loadConfig } from '../src/config/load.ts'
 import type { Form } from '../src/core/form.ts'
@@ -111,8 +111,10 @@ describe('docs/approvals.md', () => {
 
     expect(said).toMatchObject({ code: 0 })
     expect(said?.out.match(/on its way/g)).toHaveLength(3)
-    await sendVotes(server)
-    expect(await server.store.gates.waiting()).toEqual([])
+    await vi.waitFor(async () => {
+      await sendVotes(server)
+      expect(await server.store.gates.waiting()).toEqual([])
+    })
   })
 
   test('shows how the glass is broken, and looked at afterwards by somebody else', async () => {

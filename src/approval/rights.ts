@@ -83,7 +83,9 @@ export function createRights({ config, roleOf }: RightsDeps) {
   return {
     filled,
     /** Who may pass a gate alone. */
-    operators: operatorsOf(config),
+    get operators() {
+      return operatorsOf(config)
+    },
     writtenFor,
 
     /** The rules of a gate with who has the right now; whoever else would have it among `among` only. */

@@ -141,7 +141,7 @@ export function createGates(database: Database): Gates {
         if (gate?.state !== 'open') return
         const votes = await votesOf(tx.db, [gate.id])
         if (verdictNow(gate, votes, objections, tx.now, now).kind !== 'approved') return
-        await approve(tx, gate, { by: 'penstock', channel: 'timer' })
+        await approve(tx, gate, { by: 'penstock', channel: 'timer' }, now.rules)
       }),
 
     remind: (id, number, stillAsked) =>
@@ -227,7 +227,7 @@ export function createGates(database: Database): Gates {
         await recordAudit(tx, { by, channel: own.via, action: 'gate.objection_withdrawn', on: id })
         const others = objections.filter((one) => one !== own)
         if (verdictNow(gate, await votesOf(tx.db, [id]), others, tx.now).kind === 'approved') {
-          await approve(tx, gate, { by, channel: own.via })
+          await approve(tx, gate, { by, channel: own.via }, fromJson<GateRules>(gate.rules))
         }
         await wake(tx, gate)
       }),
@@ -254,9 +254,14 @@ function objectionsTo(db: Transaction<Schema>, gates: readonly string[]): Promis
   return db.selectFrom('objections').selectAll().where('gate', 'in', gates).orderBy('at').orderBy('by').execute()
 }
 
-async function approve(tx: Writing, gate: Gate, by: { readonly by: string; readonly channel: string }): Promise<void> {
+async function approve(
+  tx: Writing,
+  gate: Gate,
+  by: { readonly by: string; readonly channel: string },
+  rules: GateRules,
+): Promise<void> {
   await tx.db.updateTable('gates').set({ state: 'approved', decided_at: tx.now }).where('id', '=', gate.id).execute()
-  const detail = { subject: fromJson<Subject>(gate.subject) }
+  const detail = { subject: fromJson<Subject>(gate.subject), rules }
   await recordAudit(tx, { ...by, action: 'gate.approved', on: gate.id, detail })
   await appendEvents(tx, gate.run, `${gate.id}/decided`, [
     { type: 'gate.decided.v1', gate: gate.name, verdict: 'approved' },
@@ -390,7 +395,8 @@ async function vote(
     await db.updateTable('gates').set({ state: verdict.kind, decided_at: now }).where('id', '=', gate.id).execute()
     await recordAudit(tx, {
       ...{ by: row.by, channel: row.channel, action: `gate.${verdict.kind}`, on: gate.id },
-      detail: { subject, ...(isBreaking ? { breakGlass: true } : {}) },
+      // As they were at this moment: teams and roles change.
+      detail: { subject, rules, ...(isBreaking ? { breakGlass: true } : {}) },
     })
     if (isBreaking) await markBroken(tx, gate, row)
   }

@@ -232,7 +232,7 @@ test('a thousand runs at gates for weeks: none lost, none released early, none e
   expect(worker.status()).toMatchObject({ numInFlightActivities: 0, numInFlightLocalActivities: 0 })
 
   // In the last hour votes count as on the first day, for exactly the runs that they are for.
-  const ballots = createBallots({ config, store, clock, proof: 'session' })
+  const ballots = createBallots({ config, store, clock, roleOf: async () => undefined, proof: 'session' })
   const gates = await store.gates.waiting()
   const [released, rejected] = [gates.slice(20, 30), gates.slice(-20, -15)]
   for (const gate of released)
