@@ -1,44 +1,40 @@
-import type { PoolRequest } from '../core/plan.ts'
-import { hasLabels } from '../core/pool/labels.ts'
+import type { ExpectedStart } from '../core/pool/expected-start.ts'
 import { JOB_SLOTS } from '../core/pool/state.ts'
 import { didYouMean } from '../spec/suggest.ts'
 import type { LeaseRow, PoolRow, PoolsView, Refusal, UnitRow, WaiterRow } from '../store/pool-types.ts'
 import type { Store } from '../store/types.ts'
 import { ProblemError, problem } from './problem.ts'
 
-/** How people see pools: who waits is told who is in the way. */
-export interface ShownWaiter extends WaiterRow {
+/** How people see pools: who waits is told who is in the way, and when it will start. */
+export interface ShownWaiter extends Omit<WaiterRow, 'holders'> {
   /** Of the units that it could use. */
   readonly holders: readonly Pick<LeaseRow, 'pool' | 'unit' | 'holder' | 'since' | 'expiresAt'>[]
+  /** As the history of the pool has it. */
+  readonly expected?: ExpectedStart
 }
 
-export interface ShownPools extends PoolsView {
+export interface ShownPools extends Omit<PoolsView, 'waiters'> {
   readonly waiters: readonly ShownWaiter[]
 }
 
 export async function readPools({ leases }: Pick<Store, 'leases'>): Promise<ShownPools> {
-  const { pools, units, waiters } = await leases.list()
+  const [{ pools, units, waiters }, expected] = await Promise.all([leases.list(), leases.expectedStarts()])
   return {
     pools,
     // Slots are all alike; who waits for one is listed with the others.
     units: units.filter((unit) => unit.pool !== JOB_SLOTS),
-    waiters: waiters.map((one) => ({ ...one, holders: holdersOf(units, one.requests) })),
+    waiters: waiters.map(({ holders, ...one }) => ({
+      ...one,
+      holders: holders
+        .filter(({ pool }) => pool !== JOB_SLOTS)
+        .map(({ pool, unit, holder, since, expiresAt }) => ({ pool, unit, holder, since, expiresAt })),
+      ...(Object.hasOwn(expected, one.holder) && expected[one.holder] ? { expected: expected[one.holder] } : {}),
+    })),
   }
 }
 
-function holdersOf(units: readonly UnitRow[], requests: readonly PoolRequest[]): ShownWaiter['holders'] {
-  return units
-    .filter((unit) => unit.pool !== JOB_SLOTS && requests.some((one) => fits(one, unit)))
-    .flatMap(({ leases }) => leases)
-    .map(({ pool, unit, holder, since, expiresAt }) => ({ pool, unit, holder, since, expiresAt }))
-}
-
-function fits({ pool, labels }: PoolRequest, unit: UnitRow): boolean {
-  return pool === unit.pool && hasLabels(unit.labels, labels)
-}
-
 /** @throws ProblemError 404 */
-export function poolIn({ pools }: PoolsView, name: string | undefined): PoolRow {
+export function poolIn({ pools }: Pick<PoolsView, 'pools'>, name: string | undefined): PoolRow {
   const found = pools.find(({ pool }) => pool === name)
   if (found !== undefined) return found
   const known = pools.map(({ pool }) => pool)
@@ -46,7 +42,11 @@ export function poolIn({ pools }: PoolsView, name: string | undefined): PoolRow 
 }
 
 /** @throws ProblemError 404 */
-export function unitIn(view: PoolsView, pool: string | undefined, name: string | undefined): UnitRow {
+export function unitIn(
+  view: Pick<PoolsView, 'pools' | 'units'>,
+  pool: string | undefined,
+  name: string | undefined,
+): UnitRow {
   const known = view.units.filter((one) => one.pool === poolIn(view, pool).pool)
   const found = known.find(({ unit }) => unit === name)
   if (found !== undefined) return found

@@ -1,3 +1,5 @@
+import { expectedStarts, type HoldHistory } from '../core/pool/expected-start.ts'
+import { percentile } from '../core/pool/percentiles.ts'
 import { JOB_SLOTS } from '../core/pool/state.ts'
 import type { Database, Writing } from './database.ts'
 import { recordAudit } from './database.ts'
@@ -5,7 +7,16 @@ import { appendEvents } from './events.ts'
 import type { HoldRow, Leases, PoolRow, UnitRow } from './pool-types.ts'
 import { acquire, grant, leave, NEW_UNIT, reservationOf } from './pools/queue.ts'
 import { toWaiterRow, waitersInTurn, whyClosed } from './pools/sentences.ts'
-import { isHandedOver, type Lease, leasesOf, readTables, type Tables, toLeaseRow, type Unit } from './pools/tables.ts'
+import {
+  isHandedOver,
+  type Lease,
+  leasesOf,
+  readTables,
+  stateOf,
+  type Tables,
+  toLeaseRow,
+  type Unit,
+} from './pools/tables.ts'
 import type { Schema } from './schema.ts'
 
 export function createLeases(database: Database): Leases {
@@ -95,6 +106,34 @@ export function createLeases(database: Database): Leases {
 
     watch: (settings) => database.write((tx) => watch(tx, settings)),
 
+    expectedStarts: () =>
+      database.read(async (db) => {
+        const tables = await readTables(db)
+        const state = stateOf(tables)
+        const waiting = state.waiting.filter(({ wanted }) => wanted.some(({ pool }) => isHandedOver(pool)))
+        if (waiting.length === 0) return {}
+        const lengths = new Map<string, HoldHistory | undefined>()
+        for (const pool of tables.pools.keys()) {
+          const rows = await db
+            .selectFrom('holds')
+            .select(['since', 'ended_at'])
+            .where('pool', '=', pool)
+            .orderBy('id', 'desc')
+            .limit(HOLDS_LOOKED_AT)
+            .execute()
+          lengths.set(pool, historyOf(rows.map((row) => row.ended_at - row.since)))
+        }
+        const leases = tables.units.flatMap((unit) => unit.leases)
+        const starts = expectedStarts({
+          state: { ...state, waiting },
+          now: database.now(),
+          since: (holder) => leases.find((one) => one.holder === holder)?.since ?? database.now(),
+          // Who holds of several pools is through when the longest of them is.
+          holds: (_holder, pools) => longest(pools.map((pool) => lengths.get(pool))),
+        })
+        return Object.fromEntries(starts)
+      }),
+
     history: (pool, limit) =>
       database.read(async (db) => {
         const rows = await db
@@ -109,14 +148,32 @@ export function createLeases(database: Database): Leases {
   }
 }
 
+/** So many of the newest say how long a unit is held. */
+const HOLDS_LOOKED_AT = 200
+
+function historyOf(lengths: readonly number[]): HoldHistory | undefined {
+  const [low, middle, high] = [0.1, 0.5, 0.9].map((share) => percentile(lengths, share))
+  return low === undefined || middle === undefined || high === undefined ? undefined : { low, middle, high }
+}
+
+function longest(histories: readonly (HoldHistory | undefined)[]): HoldHistory | undefined {
+  let found: HoldHistory | undefined
+  for (const one of histories) {
+    if (one === undefined) return undefined
+    if (found === undefined || one.high > found.high) found = one
+  }
+  return found
+}
+
 async function watch(
   tx: Writing,
   { upSince, graceMs, silentMs }: Parameters<Leases['watch']>[0],
 ): Promise<Awaited<ReturnType<Leases['watch']>>> {
   const { now } = tx
   if (now - upSince < graceMs) return []
-  const seen: { holder: string; what: 'silent' | 'warned' | 'revoked' | 'expired' }[] = []
+  const seen: { holder: string; what: 'silent' | 'warned' | 'revoked' }[] = []
   const tables = await readTables(tx.db)
+  const expired = new Set<string>()
   for (const unit of tables.units) {
     if (!isHandedOver(unit.pool)) continue
     const warnMs = tables.pools.get(unit.pool)?.warnMs ?? 0
@@ -128,10 +185,8 @@ async function watch(
         seen.push({ holder, what: 'silent' })
       }
       if (now >= lease.expires_at) {
-        if (reservationOf(holder) !== undefined) {
-          await expire(tx, tables, lease)
-          seen.push({ holder, what: 'expired' })
-        } else if (lease.revoked === null) {
+        if (reservationOf(holder) !== undefined) expired.add(holder)
+        else if (lease.revoked === null) {
           const minutes = Math.round((lease.expires_at - lease.since) / 60_000)
           await revoke(tx, lease, `it held ${lease.pool}/${lease.unit} for ${minutes} min, the longest that is allowed`)
           seen.push({ holder, what: 'revoked' })
@@ -143,8 +198,11 @@ async function watch(
       }
     }
   }
-  if (seen.some(({ what }) => what === 'expired')) await grant(tx)
-  return seen
+  if (expired.size > 0) {
+    await expire(tx, tables, [...expired])
+    await grant(tx)
+  }
+  return [...seen, ...[...expired].map((holder) => ({ holder, what: 'expired' }) as const)]
 }
 
 async function change({ db }: Writing, lease: Lease, to: Partial<Lease>): Promise<void> {
@@ -186,15 +244,18 @@ async function warn(tx: Writing, { pool, unit, holder, run, fence, expires_at }:
   ])
 }
 
-async function expire(tx: Writing, tables: Tables, lease: Lease): Promise<void> {
-  await leave(tx, tables, [lease.holder], { isGone: true })
-  await tx.db
-    .updateTable('reservations')
-    .set({ ended_at: tx.now, why: 'its time was over' })
-    .where('id', '=', reservationOf(lease.holder) ?? '')
-    .where('ended_at', 'is', null)
-    .execute()
-  await recordAudit(tx, { by: 'penstock', channel: 'timer', action: 'lease.expired', on: lease.holder })
+/** All at once: who shares a unit must not count as still being there. */
+async function expire(tx: Writing, tables: Tables, holders: readonly string[]): Promise<void> {
+  await leave(tx, tables, holders, { isGone: true })
+  for (const holder of holders) {
+    await tx.db
+      .updateTable('reservations')
+      .set({ ended_at: tx.now, why: 'its time was over' })
+      .where('id', '=', reservationOf(holder) ?? '')
+      .where('ended_at', 'is', null)
+      .execute()
+    await recordAudit(tx, { by: 'penstock', channel: 'timer', action: 'lease.expired', on: holder })
+  }
 }
 
 function toUnitRow(unit: Unit): UnitRow {

@@ -1,4 +1,5 @@
 import type { PoolRequest } from '../core/plan.ts'
+import type { ExpectedStart } from '../core/pool/expected-start.ts'
 import type { PoolSettings, Properties, UnitSettings } from '../core/pool/settings.ts'
 import type { Mode } from '../core/pool/state.ts'
 
@@ -64,6 +65,8 @@ export interface WaiterRow {
   /** Counts those who want of the same pools, from 1. */
   readonly position: number
   readonly since: number
+  /** Leases of the units that would do. */
+  readonly holders: readonly LeaseRow[]
   readonly sentence: string
 }
 
@@ -126,6 +129,8 @@ export interface Leases {
     readonly graceMs: number
     readonly silentMs: number
   }): Promise<readonly { readonly holder: string; readonly what: 'silent' | 'warned' | 'revoked' | 'expired' }[]>
+  /** When each that waits will start, by holder, as the history has it; absent where it says nothing. */
+  expectedStarts(): Promise<Readonly<Record<string, ExpectedStart>>>
   /** What has been held and is no more, newest first. */
   history(pool: string, limit: number): Promise<readonly HoldRow[]>
 }

@@ -148,15 +148,17 @@ export function createReservations(database: Database): Reservations {
         if (forMs > longest) return tooLong(pool, longest)
         const why = `${pool}/${unit} was taken by ${by.person}: ${reason}`
         const victims = known.leases.filter((one) => one.ended_at === null).map(({ holder }) => holder)
+        const people: string[] = []
         for (const lease of known.leases) {
           if (lease.ended_at !== null || lease.revoked !== null) continue
           const reservation = reservationOf(lease.holder)
           if (reservation === undefined) await revoke(tx, lease, why)
           else {
-            await leave(tx, tables, [lease.holder], { isGone: true })
+            people.push(lease.holder)
             await close(tx, reservation, why)
           }
         }
+        await leave(tx, tables, people, { isGone: true })
         await insert(tx, by, { id, pool, forMs, note: reason })
         await insertRequest(tx, tables.requests, {
           holder: personHolder(by.person, id),

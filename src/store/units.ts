@@ -101,9 +101,8 @@ export function createUnits(database: Database): Units {
 
     clear: (by, pool, unit, reason) =>
       change(by, { pool, unit }, 'unit.cleared', { reason }, async (tx, tables, { leases }) => {
-        for (const lease of leases) {
-          if (lease.ended_at !== null) await leave(tx, tables, [lease.holder], { isGone: true })
-        }
+        const ended = leases.filter((lease) => lease.ended_at !== null).map(({ holder }) => holder)
+        await leave(tx, tables, ended, { isGone: true })
         await update(tx, pool, unit, { quarantined: null, phase: 'ready', failures: 0 })
         await grant(tx)
         return undefined

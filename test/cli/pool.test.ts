@@ -92,15 +92,19 @@ describe('penstock pool', () => {
     expect(lines[0]).toBe('POOL | UNIT | STATE | SINCE | HOLDER | LABELS | NOTES')
     expect(lines[1]).toBe(`rig | r1 | held | 3 min | ${holder} | arch=arm64 | by the window`)
     expect(lines[2]).toBe('rig | r2 | maintenance: a new cable')
-    expect(lines[4]).toBe('PLACE | WAITING | SINCE | FOR')
+    expect(lines[4]).toBe('PLACE | WAITING | SINCE | STARTS IN | FOR')
     expect(lines[5]).toMatch(
-      /^1 \| person:dev\/[0-9a-f]{12} \| 0 s \| waits for 1 of pool "rig" with arch=arm64; held by/,
+      /^1 \| person:dev\/[0-9a-f]{12} \| 0 s \| - \| waits for 1 of pool "rig" with arch=arm64; held by/,
     )
     expect(JSON.parse((await pools('eve', 'list', '--json')).out).waiters).toHaveLength(1)
   })
 
   test('shows the rules of one pool', async () => {
     expect((await pools('eve', 'show', 'rig')).out).toMatch(/^rig: from the operator’s file; for at most 8 h\n\nPOOL /)
+    const { holder } = await job()
+    server.now(300_000)
+    await server.store.leases.release([holder], { isGone: true, outcome: 'succeeded' })
+    expect((await pools('eve', 'show', 'rig')).out).toMatch(/\nheld 5 min in half of 1 cases, 5 min in nine of ten/)
     expect(await pools('eve', 'show', 'rgi')).toMatchObject({
       code: 2,
       err: 'there is no pool "rgi"; did you mean "rig"?\n',

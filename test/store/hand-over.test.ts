@@ -340,6 +340,25 @@ await onEveryDatabase((lab) => {
     expect((await ask(store, 'two/a')).kind).toBe('granted')
   })
 
+  test('people whose time ends at the same moment leave at once: the unit they share is handed over, once', async () => {
+    const { store, clock } = lab()
+    await store.units.configure([pool('rig', { r1: { capacity: 2 }, r2: { capacity: 2 } }, { reset: STEP })])
+    const wish = (count: number) => ({
+      request: { pool: 'rig', count, labels: [], mode: 'shared' as const },
+      forMs: HOUR,
+    })
+    await store.reservations.ask(ADA, { id: 'a', ...wish(2) })
+    await store.reservations.ask(BEN, { id: 'b', ...wish(2) })
+
+    clock.now += HOUR
+    const seen = await store.leases.watch({ upSince: 0, graceMs: 0, silentMs: HOUR })
+
+    expect(seen.map(({ holder }) => holder).sort()).toEqual(['person:ada/a', 'person:ben/b'])
+    expect([(await unitOf(lab())).phase, (await unitOf(lab(), 'r2')).phase]).toEqual(['resetting', 'resetting'])
+    expect((await store.leases.history('rig', 10)).length).toBe(4)
+    expect(await signals(lab())).toEqual(['care rig/r1', 'care rig/r2'])
+  })
+
   test('a person hands his unit over under a new fencing number, and gives it back', async () => {
     const { store } = lab()
     await configure(lab())
@@ -378,6 +397,35 @@ await onEveryDatabase((lab) => {
       by: 'ada',
       detail: { reason: 'it smokes', victims: ['one/a'] },
     })
+  })
+
+  test('who waits is told when it will start, as the history of the pool has it', async () => {
+    const { store, clock } = lab()
+    await configure(lab())
+    await ask(store, 'first/a')
+    await ask(store, 'second/a')
+    const without = await store.leases.expectedStarts()
+    for (const [minutes, holder] of [
+      [10, 'first/a'],
+      [20, 'second/a'],
+    ] as const) {
+      clock.now += minutes * 60_000
+      await store.leases.release([holder], { isGone: true })
+    }
+    await ask(store, 'one/a')
+    clock.now += 60_000
+    for (const holder of ['two/a', 'three/a']) await ask(store, holder)
+
+    const minutes = Object.entries(await store.leases.expectedStarts()).map(([holder, { earliest, latest }]) => [
+      holder,
+      ...[earliest, latest ?? Number.NaN].map((at) => (at - clock.now) / 60_000),
+    ])
+
+    expect(without).toEqual({})
+    expect(minutes).toEqual([
+      ['two/a', 9, 19],
+      ['three/a', 19, 39],
+    ])
   })
 
   test('after a restart of everything: the same leases, the same order of who waits', async () => {

@@ -2,6 +2,8 @@ import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, InvalidArgumentError } from 'commander'
 import { EXIT_CODES } from '../../core/outcome.ts'
+import type { Percentiles } from '../../core/pool/percentiles.ts'
+import type { UnitStatistics } from '../../core/pool/statistics.ts'
 import type { LeaseRow, PoolRow, ReservationRow, UnitRow } from '../../store/pool-types.ts'
 import { type Context, command, newName, printJson } from '../context.ts'
 import { duration, table, visible } from '../text.ts'
@@ -14,7 +16,14 @@ export interface Waiter {
   readonly position: number
   readonly since: number
   readonly sentence: string
+  readonly expected?: { readonly earliest: number; readonly latest?: number }
   readonly holders: readonly Pick<LeaseRow, 'pool' | 'unit' | 'holder' | 'since'>[]
+}
+
+interface Past {
+  readonly waited?: Percentiles
+  readonly held?: Percentiles
+  readonly statistics: readonly Pick<UnitStatistics, 'unit' | 'sentence'>[]
 }
 
 interface Pools {
@@ -41,9 +50,9 @@ export function poolCommand(context: Context): Command {
     command('show', 'one pool: its rules, its units, who waits')
       .argument('<pool>')
       .action(async (name: string, options: Options) => {
-        const shown = await context.api().get<Pools & { pool: PoolRow }>(`/pools/${encodeURIComponent(name)}`)
+        const shown = await context.api().get<Pools & Past & { pool: PoolRow }>(`/pools/${encodeURIComponent(name)}`)
         if (options.json) return printJson(context, shown)
-        context.terminal.out(`${rulesText(shown.pool)}\n${poolsText(context, shown)}`)
+        context.terminal.out(`${rulesText(shown.pool)}\n${poolsText(context, shown)}${pastText(shown)}`)
       }),
   )
   pool.addCommand(reserveCommand(context))
@@ -322,9 +331,23 @@ function poolsText(context: Context, { units, waiters }: Pools): string {
   const all = table([['POOL', 'UNIT', 'STATE', 'SINCE', 'HOLDER', 'LABELS', 'NOTES'], ...rows])
   if (waiters.length === 0) return all
   const queue = waiters.map((one) => [
-    ...[String(one.position), one.holder, duration(context.now() - one.since), one.sentence],
+    ...[
+      String(one.position),
+      one.holder,
+      duration(context.now() - one.since),
+      expectedText(context, one),
+      one.sentence,
+    ],
   ])
-  return `${all}\n${table([['PLACE', 'WAITING', 'SINCE', 'FOR'], ...queue])}`
+  return `${all}\n${table([['PLACE', 'WAITING', 'SINCE', 'STARTS IN', 'FOR'], ...queue])}`
+}
+
+/** `2m to 9m`; `-` where the history says nothing. */
+export function expectedText(context: Context, { expected }: Pick<Waiter, 'expected'>): string {
+  if (expected === undefined) return '-'
+  const from = (time: number) => duration(Math.max(0, time - context.now()))
+  const { earliest, latest } = expected
+  return latest === undefined ? `${from(earliest)} or more` : `${from(earliest)} to ${from(latest)}`
 }
 
 /** What one wants to know first of a unit: whether it can be had, and if not, why. */
@@ -336,6 +359,17 @@ function stateOf({ service, quarantined, phase, leases, capacity }: UnitRow): st
   if (quarantined !== undefined) return `quarantined: ${quarantined}`
   if (phase !== 'ready') return phase === 'resetting' ? 'being reset' : 'being probed'
   return leases.length > 0 ? held : 'free'
+}
+
+/** What has been: how long one waited and held, and units that fail more often than others. */
+function pastText({ waited, held, statistics }: Past): string {
+  const lines = Object.entries({ waited, held }).flatMap(([what, one]) =>
+    one === undefined
+      ? []
+      : `${what} ${duration(one.p50)} in half of ${one.count} cases, ${duration(one.p90)} in nine of ten, ${duration(one.p99)} at the most but one in a hundred`,
+  )
+  for (const { unit, sentence } of statistics) if (sentence !== undefined) lines.push(visible(`${unit} ${sentence}`))
+  return lines.length === 0 ? '' : `\n${lines.join('\n')}\n`
 }
 
 function rulesText({ pool, source, privileged, notes, share, maxHoldMs, reset, probe }: PoolRow): string {

@@ -8,7 +8,7 @@ import { type Plan, stageJobs } from '../../core/plan.ts'
 import { ConnectionLost, NoServer } from '../client.ts'
 import { type Context, command, printJson, runNumber } from '../context.ts'
 import { duration, table, visible, visibleLog } from '../text.ts'
-import type { Waiter } from './pool.ts'
+import { expectedText, type Waiter } from './pool.ts'
 
 interface Run {
   readonly number: number
@@ -184,8 +184,9 @@ async function waitsOf(context: Context, run: string): Promise<readonly string[]
   const since = (time: number) => `since ${duration(context.now() - time)}`
   return waiters
     .filter((one) => one.run === run)
-    .flatMap(({ holder, position, since: asked, sentence, holders }) => [
+    .flatMap(({ holder, position, since: asked, sentence, holders, expected }) => [
       `  ${visible(holder.startsWith(`${run}/`) ? holder.slice(run.length + 1) : holder)}: place ${position} ${since(asked)}: ${visible(sentence)}`,
+      ...(expected === undefined ? [] : [`    starts in ${expectedText(context, { expected })}, as it was before`]),
       ...holders.map((one) => `    ${visible(`${one.pool}/${one.unit}: ${one.holder}`)} ${since(one.since)}`),
     ])
 }

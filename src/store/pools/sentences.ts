@@ -21,6 +21,7 @@ export function toWaiterRow(tables: Tables, request: Request): WaiterRow {
     priority: request.priority,
     position,
     since: request.since,
+    holders: holdersFor(tables, request.requests),
     sentence: waitingSentence(tables, request, position),
   }
 }
