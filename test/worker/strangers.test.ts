@@ -27,7 +27,7 @@ repositories:
 people: { ada: { roles: [admin] } }
 pools:
   rig: { privileged: true, units: { rig-1: {} } }
-  board: { units: { board-1: {} } }
+  board: { units: { board-1: { credentials: { PASSWORD: { env: BOARD_PASSWORD } } } } }
 `
 const OURS = admit('push', { origin: 'branch', specChanged: false, approved: false }) as Admitted
 const STRANGERS = admit('pull_request', { origin: 'fork', specChanged: false, approved: false }) as Admitted
@@ -45,7 +45,7 @@ beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'pst-strangers-'))
   const file = join(dir, 'penstock.config.yml')
   await writeFile(file, FILE)
-  const env = { PENSTOCK_DATA: dir, HOOK_SECRET: 'secret-of-acme-web-32', NPM_TOKEN: 'npm_0123456789' }
+  const env = { PENSTOCK_DATA: dir, HOOK_SECRET: 'secret-of-acme-web-32', NPM_TOKEN: 'npm_0123456789', BOARD_PASSWORD: 'board-password' }
   const config = await loadConfig({ file, env })
   store = await openStore({ url: `sqlite:${join(dir, 'penstock.db')}` })
   await store.units.configure(config.pools)
@@ -156,6 +156,22 @@ test('a privileged pool is never given to a stranger; another one is', async () 
   })
   expect((await ask(ours, 'rig')).kind).toBe('granted')
   expect((await ask(theirs, 'board')).kind).toBe('granted')
+})
+
+test('the credentials of a unit reach the job that holds it, and never one of a stranger', async () => {
+  const job = aJob('busybox', [aStep('true')], { name: 'unit', pools: [{ pool: 'board', count: 1, labels: [] }] })
+  const start = async (admission: Admitted) => {
+    const input = jobOf(await aRun(admission, [testOf(job)]), job)
+    const held = await call('acquirePools', { key: input.key, requests: job.pools })
+    const started = await call('startJob', input)
+    await call('endJob', { key: input.key, outcome: 'succeeded', isGone: true })
+    return [held.kind, started.kind]
+  }
+
+  expect(await start(STRANGERS)).toEqual(['granted', 'placed'])
+  expect(handedOut).toEqual([])
+  expect(await start(OURS)).toEqual(['granted', 'placed'])
+  expect(handedOut).toEqual(['board-password'])
 })
 
 test('no environment, deployment, gate or branch is a stranger’s, even if a plan says so', async () => {
