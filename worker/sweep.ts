@@ -14,7 +14,7 @@ export async function sweep({
 }): Promise<void> {
   // Seen before it is asked which runs are open: one that begins after that has nothing here that could be taken from it.
   const owned = await cluster.ownedRuns()
-  const { units } = await store.leases.list()
+  const { units } = await store.leases.inventory()
   const open = (await store.runs.open()).map((run) => run.id)
   for (const run of owned) {
     if (open.includes(run)) continue

@@ -59,7 +59,7 @@ export function createLeasing(context: ControlContext) {
   async function acquirePools({ key, requests }: Parameters<ControlActivities['acquirePools']>[0]) {
     const holder = jobId(key)
     const { repo, secrets } = await runOf(key.run)
-    for (const { pool: name, privileged } of (await store.leases.list()).pools) {
+    for (const { pool: name, privileged } of (await store.leases.inventory()).pools) {
       const isAsked = privileged && requests.some(({ pool }) => pool === name)
       const denied = isAsked ? withheld(secrets, { kind: 'pool', name }) : undefined
       if (denied !== undefined) return { kind: 'impossible', sentence: denied } as const

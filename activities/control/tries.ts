@@ -144,7 +144,7 @@ export function createTries(
   }
 
   async function propertiesOfPools() {
-    const { pools, units } = await store.leases.list()
+    const { pools, units } = await store.leases.inventory()
     return Object.fromEntries(pools.map(({ pool }) => [pool, propertyTypes(units.filter((one) => one.pool === pool))]))
   }
 

@@ -100,7 +100,7 @@ export function createReporter(deps: ReporterDeps): Reporter {
     const planned = run.plan?.stages.find(({ name }) => name === run.stage)
     if (planned?.kind !== 'deploy') return []
     const pool = environmentPool(run.repo, planned.environment)
-    const { units } = await store.leases.list()
+    const { units } = await store.leases.inventory()
     const leases = units.flatMap((unit) => (unit.pool === pool ? unit.leases : []))
     return leases.flatMap((lease) => {
       const [holder = ''] = lease.holder.split('@')

@@ -8,6 +8,7 @@ import type { HoldRow, Leases, PoolRow, UnitRow } from './pool-types.ts'
 import { acquire, grant, leave, NEW_UNIT, reservationOf } from './pools/queue.ts'
 import { toWaiterRow, waitersInTurn, whyClosed } from './pools/sentences.ts'
 import {
+  ENVIRONMENT_POOL,
   isHandedOver,
   type Lease,
   leasesOf,
@@ -97,14 +98,25 @@ export function createLeases(database: Database): Leases {
     list: () =>
       database.read(async (db) => {
         const tables = await readTables(db)
-        return {
-          pools: [...tables.pools].map(([pool, settings]): PoolRow => ({ pool, ...settings })),
-          units: tables.units.filter((unit) => unit.gone === 0 || unit.leases.length > 0).map(toUnitRow),
-          waiters: waitersInTurn(tables).map((request) => toWaiterRow(tables, request)),
-        }
+        const order = waitersInTurn(tables)
+        return { ...toInventory(tables), waiters: order.map((request) => toWaiterRow(tables, request, order)) }
       }),
 
-    watch: (settings) => database.write((tx) => watch(tx, settings)),
+    inventory: () => database.read(async (db) => toInventory(await readTables(db))),
+
+    async watch(settings) {
+      // Most of the time nobody holds anything: that takes no turn among the writers.
+      const held = await database.read((db) =>
+        db
+          .selectFrom('leases')
+          .select('holder')
+          .where('pool', '!=', JOB_SLOTS)
+          .where('pool', 'not like', `${ENVIRONMENT_POOL}%`)
+          .limit(1)
+          .executeTakeFirst(),
+      )
+      return held === undefined ? [] : database.write((tx) => watch(tx, settings))
+    },
 
     expectedStarts: () =>
       database.read(async (db) => {
@@ -255,6 +267,16 @@ async function expire(tx: Writing, tables: Tables, holders: readonly string[]): 
       .where('ended_at', 'is', null)
       .execute()
     await recordAudit(tx, { by: 'penstock', channel: 'timer', action: 'lease.expired', on: holder })
+  }
+}
+
+function toInventory({ pools, units }: Tables): {
+  readonly pools: readonly PoolRow[]
+  readonly units: readonly UnitRow[]
+} {
+  return {
+    pools: [...pools].map(([pool, settings]): PoolRow => ({ pool, ...settings })),
+    units: units.filter((unit) => unit.gone === 0 || unit.leases.length > 0).map(toUnitRow),
   }
 }
 

@@ -119,6 +119,8 @@ export interface Leases {
   proveGone(holder: string): Promise<void>
   ofHolder(holder: string): Promise<readonly LeaseRow[]>
   list(): Promise<PoolsView>
+  /** The same without who waits, which costs most. */
+  inventory(): Promise<Pick<PoolsView, 'pools' | 'units'>>
   /**
    * What time does to leases: a holder whose node was silent for `silentMs` keeps its units, which are given to nobody else
    * meanwhile; one that comes to the end of its time is warned, and stopped (jobs) or ended (people). Nothing of it before

@@ -10,9 +10,13 @@ export function waitersInTurn({ requests }: Pick<Tables, 'requests'>): readonly 
 }
 
 /** `position` counts those who want of the same pools, from 1. */
-export function toWaiterRow(tables: Tables, request: Request): WaiterRow {
+export function toWaiterRow(
+  tables: Tables,
+  request: Request,
+  order: readonly Request[] = waitersInTurn(tables),
+): WaiterRow {
   const pools = new Set(request.requests.map((one) => one.pool))
-  const rivals = waitersInTurn(tables).filter((one) => one.requests.some(({ pool }) => pools.has(pool)))
+  const rivals = order.filter((one) => one.requests.some(({ pool }) => pools.has(pool)))
   const position = rivals.findIndex((one) => one.holder === request.holder) + 1
   return {
     holder: request.holder,
