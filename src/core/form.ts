@@ -129,6 +129,8 @@ function whatIsRight(field: Field): string {
   }
 }
 
+/** Wider than a field's name, so that a slip is told by its name; all else would be text of strangers in our sentences. */
+const LIKE_A_NAME = /^[\w.-]{1,100}$/
 /** No field takes it. */
 const NO_VALUE = '\0'
 
@@ -168,14 +170,14 @@ export function fromText(field: Field | undefined, text: string): FieldValue {
 }
 
 /**
- * What came as fields, from anywhere: only what could be a value of some field, and of that only so much. One that is too
- * long stays too long, so that nobody's text is cut and then counted.
+ * What came as fields, from anywhere: only what could be a field and a value of it, and of that only so much. One that is
+ * too long stays too long, so that nobody's text is cut and then counted.
  */
 export function readFields(payload: unknown): FieldValues | undefined {
   if (typeof payload !== 'object' || payload === null || Array.isArray(payload)) return undefined
   const values: [string, FieldValue][] = []
   for (const [name, value] of Object.entries(payload).slice(0, MOST_FIELDS + 1)) {
-    if (name.length > 100) continue
+    if (!LIKE_A_NAME.test(name)) continue
     if (typeof value === 'string') values.push([name, cut(value)])
     else if (typeof value === 'number' || typeof value === 'boolean') values.push([name, value])
     else if (Array.isArray(value)) {

@@ -105,6 +105,13 @@ describe('what a signal carried as fields', () => {
     expect(readFields('ticket')).toBeUndefined()
   })
 
+  it('has names that a field could have: none that no database takes, or that would write in a sentence of ours', () => {
+    const odd = { 'a\0b': 'x', 'a\u001b[31m': 'x', 'is fine; ticket': 'x', '': 'x', ['n'.repeat(101)]: 'x' }
+
+    expect(readFields(odd)).toBeUndefined()
+    expect(readFields({ ...odd, ticket: 'CHG-1', Tikcet: 'x' })).toEqual({ ticket: 'CHG-1', Tikcet: 'x' })
+  })
+
   it('is never right by being something else, cut, or a name of an object’s own', () => {
     const form: Form = { fields: [{ name: 'a', type: 'text', required: false, longest: 10_000 }] }
     const judged = (payload: unknown) => fillIn(form, readFields(payload) ?? {}, matchesPattern, false).kind
