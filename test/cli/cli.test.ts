@@ -9,6 +9,8 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { runCli } from '../../src/cli/program.ts'
 import { visible, visibleLog } from '../../src/cli/text.ts'
 import { type Admitted, admit } from '../../src/core/admission.ts'
+import type { GateRow } from '../../src/store/types.ts'
+import { gateOn } from '../api/gate.ts'
 import { PLAIN_FORGE, PLAIN_SECRET, PLAN, type Running, startServer } from '../api/server.ts'
 import { startHub } from '../forge/github.ts'
 import { COMMIT } from '../forge/payloads.ts'
@@ -142,6 +144,29 @@ describe('the command line', () => {
     expect(logs.code).toBe(code)
     expect(watch.code).toBe(code)
     expect(watch.out).toContain(`run.finished try=1 outcome=${outcome}`)
+  })
+
+  test('a followed run whose gate expired ends with exit code 1, though nothing of it failed, until a retry is asked anew', async () => {
+    const { run } = await gateOn(server, { expiresAt: server.now() + 1_000, onExpiry: 'skip' })
+    server.now(server.now() + 2_000)
+    await server.store.gates.expire(run.id, 'approval')
+    await server.store.events.append(run.id, 'end', [{ type: 'run.finished.v1', try: 1, outcome: 'succeeded' }])
+
+    const logs = await cli('eve', ['run', 'logs', String(run.number), '-f'])
+    const watch = await cli('eve', ['run', 'watch', run.id])
+    const { rules, subject } = (await server.store.gates.get(run.id, 'approval')) as GateRow
+    await server.store.gates.open(
+      run.id,
+      'approval',
+      'production',
+      { ...rules, expiresAt: server.now() + 1_000 },
+      subject,
+    )
+    const asked = await cli('eve', ['run', 'watch', run.id])
+
+    expect(logs).toMatchObject({ code: 1, err: expect.stringContaining('its gate approval expired') })
+    expect(watch.code).toBe(1)
+    expect(asked.code).toBe(0)
   })
 
   test('shows steps beneath their jobs, whatever began between them', async () => {

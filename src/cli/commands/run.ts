@@ -293,7 +293,9 @@ function logsCommand(context: Context): Command {
           return context.terminal.exit(2)
         }
         if (!options.follow) return
-        if (end !== undefined && fresh.length === 0) return context.terminal.exit(EXIT_CODES[end])
+        if (end !== undefined && fresh.length === 0) {
+          return context.terminal.exit(isOutcome(run.status) ? await exitCodeOf(context, number, end) : EXIT_CODES[end])
+        }
         if (fresh.length === 0) await sleep(POLL_MS)
       }
     })
@@ -405,9 +407,26 @@ function watchCommand(context: Context): Command {
       for (;;) {
         await untilReached(context, read)
         const { status } = await untilReached(context, look)
-        if (isOutcome(status)) return context.terminal.exit(EXIT_CODES[status])
+        if (isOutcome(status)) return context.terminal.exit(await exitCodeOf(context, number, status))
       }
     })
+}
+
+/** A gate that expired with `on_expiry: skip` fails nothing, and yet what was asked for has not been: nobody may go on. */
+async function exitCodeOf(context: Context, number: number, status: Outcome): Promise<number> {
+  const code = EXIT_CODES[status]
+  if (code !== 0) return code
+  const { gates } = await untilReached(context, () =>
+    context.api().get<{ gates: readonly { name: string; state: string }[] }>(`/runs/${number}/gates`),
+  )
+  // In the order in which they were opened: a retry asks anew, and its gate is the one that counts.
+  const states = new Map(gates.map(({ name, state }) => [name, state]))
+  const expired = [...states].flatMap(([name, state]) => (state === 'expired' ? [visible(name)] : []))
+  if (expired.length === 0) return code
+  context.terminal.err(
+    `run ${number} passed what ran, and its gate ${expired.join(', ')} expired: nothing was released\n`,
+  )
+  return EXIT_CODES.failed
 }
 
 async function* eventsOf(context: Context, run: number, after: number): AsyncGenerator<EventLine> {
