@@ -62,8 +62,9 @@ export function createNodeActivities(deps: NodeDeps): NodeActivities {
     const { key, segment } = input
     const context = Context.current()
     const beat = setInterval(() => context.heartbeat(), BEAT_MS)
-    const units = input.units === undefined ? undefined : await keepUnits(input)
+    let units: NodeJS.Timeout | undefined
     try {
+      units = input.units === undefined ? undefined : await keepUnits(input)
       const secrets = server.secrets(key)
       // Met when the follower is made; the container comes to its gate meanwhile.
       secrets.catch(() => undefined)

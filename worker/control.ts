@@ -8,6 +8,7 @@ import { createSwarmDeployer } from '../src/deploy/swarm.ts'
 import { connectDocker, createCluster, createErrands } from '../src/engine/index.ts'
 import { createForges } from '../src/forge/index.ts'
 import { createMirrors } from '../src/git/mirrors.ts'
+import { createTextMasker } from '../src/logs/masker.ts'
 import { tailOf } from '../src/logs/tail.ts'
 import { createReporter } from '../src/report/reporter.ts'
 import { createSender } from '../src/report/sender.ts'
@@ -47,7 +48,7 @@ async function main(): Promise<void> {
   const docker = connectDocker(process.env)
   const { instance } = config
   const cluster = createCluster({ docker, instance, log })
-  const errands = createErrands({ docker, instance, resolveImage: cluster.resolveImage })
+  const errands = createErrands({ docker, instance, resolveImage: cluster.resolveImage, mask: createTextMasker })
   const mirrors = createMirrors({ dir: join(config.dataDir, 'mirrors') })
   await store.units.configure(config.pools)
 

@@ -41,8 +41,13 @@ async function main(): Promise<void> {
   const alive = async () => {
     const { liveRuns, unproved } = await server.alive({ id: node.id, hostname: node.hostname || hostname() })
     for (const key of unproved) {
-      await engine.removeVolumes(key)
-      await server.proveGone(key)
+      try {
+        await engine.removeVolumes(key)
+        await server.proveGone(key)
+      } catch (err) {
+        // One that cannot be removed yet is no reason to leave the others unproved.
+        log.warn({ err, ...key }, 'what an ended job has left is not removed yet')
+      }
     }
     return new Set(liveRuns)
   }

@@ -14,7 +14,7 @@ export async function sweep({
 }): Promise<void> {
   // Seen before it is asked which runs are open: one that begins after that has nothing here that could be taken from it.
   const owned = await cluster.ownedRuns()
-  const { units } = await store.leases.inventory()
+  const holders = await store.leases.holders()
   const open = (await store.runs.open()).map((run) => run.id)
   for (const run of owned) {
     if (open.includes(run)) continue
@@ -22,12 +22,9 @@ export async function sweep({
     // What one run holds on to (on a node that is down, say) is no reason to leave what the others have left.
     await cluster.removeRun(run).catch((err: unknown) => log.warn({ err, run }, 'not all of an ended run is removed'))
   }
-  // People hold units without a run.
-  const holders = new Set(
-    units.flatMap(({ leases }) => leases.filter(({ run }) => run !== '').map(({ holder }) => holder)),
-  )
-  for (const holder of holders) {
-    if (!open.some((run) => isOf(run, holder))) await store.leases.release([holder])
+  // People have no run.
+  for (const { holder, run } of holders) {
+    if (run !== '' && !open.some((one) => isOf(one, holder))) await store.leases.release([holder])
   }
 }
 

@@ -314,7 +314,7 @@ const HandOverStep = z
     http: z
       .string()
       .regex(
-        /^https?:\/\/[^\s]+$/,
+        /^https?:\/\/[^\s/?#@]+(?:[/?#][^\s]*)?$/,
         'must be an http:// or https:// address; `{PROPERTY}` stands for a property of the unit',
       )
       .describe('Instead of a container: an address that must answer; `{PROPERTY}` stands for a property of the unit.')

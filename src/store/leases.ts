@@ -95,6 +95,13 @@ export function createLeases(database: Database): Leases {
 
     ofHolder: (holder) => database.read(async (db) => leasesOf((await readTables(db)).units, holder)),
 
+    holders: () =>
+      database.read(async (db) => {
+        const held = await db.selectFrom('leases').select(['holder', 'run']).distinct().execute()
+        const wanted = await db.selectFrom('requests').select(['holder', 'run']).execute()
+        return [...new Map([...held, ...wanted].map((one) => [one.holder, one])).values()]
+      }),
+
     list: () =>
       database.read(async (db) => {
         const tables = await readTables(db)

@@ -118,6 +118,8 @@ export interface Leases {
   /** Nothing of the holder runs any more: what it held is handed over. */
   proveGone(holder: string): Promise<void>
   ofHolder(holder: string): Promise<readonly LeaseRow[]>
+  /** Everybody who holds or wants something, with the run; '' for people. */
+  holders(): Promise<readonly { readonly holder: string; readonly run: string }[]>
   list(): Promise<PoolsView>
   /** The same without who waits, which costs most. */
   inventory(): Promise<Pick<PoolsView, 'pools' | 'units'>>

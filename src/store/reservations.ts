@@ -135,6 +135,8 @@ export function createReservations(database: Database): Reservations {
         }
         await tx.db.updateTable('requests').set({ holder, party }).where('holder', '=', from).execute()
         await tx.db.updateTable('reservations').set({ person: to }).where('id', '=', id).execute()
+        // What counted to the share of one counts to the other's now.
+        await grant(tx)
         return undefined
       }),
 
@@ -146,6 +148,14 @@ export function createReservations(database: Database): Reservations {
         if (known === undefined) return noUnit(tables, pool, unit)
         const longest = tables.pools.get(pool)?.maxHoldMs ?? LONGEST_RESERVATION_MS
         if (forMs > longest) return tooLong(pool, longest)
+        const share = tables.pools.get(pool)?.share
+        const own = tables.units.flatMap((one) =>
+          one.pool === pool ? one.leases.filter(({ party }) => party === `person:${by.person}`) : [],
+        ).length
+        if (share !== undefined && own + 1 > share)
+          return refused(
+            `you hold ${own} of pool "${pool}", and nobody may hold more than ${share}: give one back first`,
+          )
         const why = `${pool}/${unit} was taken by ${by.person}: ${reason}`
         const victims = known.leases.filter((one) => one.ended_at === null).map(({ holder }) => holder)
         const people: string[] = []

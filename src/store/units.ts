@@ -84,7 +84,7 @@ export function createUnits(database: Database): Units {
       }),
 
     setService: (by, pool, unit, service, reason) =>
-      change(by, { pool, unit }, `unit.${service}`, { reason }, async (tx, _tables, { leases }) => {
+      change(by, { pool, unit }, `unit.${service}`, { reason }, async (tx, _tables, { leases, phase }) => {
         if (service === 'maintenance' && leases.length > 0) {
           const holders = leases.map(({ holder }) => holder).join(', ')
           return refused(`${pool}/${unit} is held by ${holders}: drain it, or take it`)
@@ -95,6 +95,8 @@ export function createUnits(database: Database): Units {
           service_by: service === 'in_service' ? null : by.person,
           service_reason: service === 'in_service' || reason === '' ? null : reason,
         })
+        // What rested meanwhile goes on.
+        if (service === 'in_service' && phase !== 'ready') await startCare(tx, pool, unit, phase)
         await grant(tx)
         return undefined
       }),
@@ -109,16 +111,12 @@ export function createUnits(database: Database): Units {
       }),
 
     caredFor: () =>
-      database.read((db) =>
-        db
-          .selectFrom('units')
-          .select(['pool', 'unit'])
-          .where('phase', '!=', 'ready')
-          .where('gone', '=', 0)
-          .orderBy('pool')
-          .orderBy('unit')
-          .execute(),
-      ),
+      database.read(async (db) => {
+        const { units } = await readTables(db)
+        return units
+          .filter((one) => one.phase !== 'ready' && one.gone === 0 && one.service !== 'maintenance')
+          .map(({ pool, unit }) => ({ pool, unit }))
+      }),
 
     care: (pool, unit) =>
       database.read(async (db): Promise<Care> => {
@@ -126,7 +124,11 @@ export function createUnits(database: Database): Units {
         const known = findUnit(tables, pool, unit)
         const settings = tables.pools.get(pool)
         if (known === undefined || settings === undefined || known.phase === 'ready') return { kind: 'nothing' }
-        const ms = known.due_at - database.now()
+        // In maintenance a person has it in his hands.
+        if (known.service === 'maintenance') return { kind: 'nothing' }
+        // A clock that was set back must not make a unit wait for as long as it was wrong.
+        const longest = known.quarantined === null ? TRY_AGAIN_MS : settings.probeEveryMs
+        const ms = Math.min(known.due_at - database.now(), longest)
         if (ms > 0) return { kind: 'wait', ms }
         const { phase, properties, tries, fence } = known
         return { kind: 'try', pool, unit, phase, number: tries, settings, properties, fence }
@@ -215,7 +217,7 @@ async function storeUnit(
   // Nobody knows of a unit that is new, or was away, whether it works.
   const isNew = known === undefined || known.gone === 1
   if (isNew && settings.probe !== undefined && (known?.leases.length ?? 0) === 0) {
-    await startCare(tx, pool, unit, 'probing')
+    await startCare(tx, pool, unit, known?.phase === 'resetting' ? 'resetting' : 'probing')
   } else if (known !== undefined && known.phase !== 'ready' && firstPhase(settings) === 'ready') {
     await update(tx, pool, unit, { phase: 'ready', quarantined: null, failures: 0 })
   }

@@ -34,7 +34,10 @@ describe('a node’s worker', () => {
   test('says that it lives and learns which runs do', async () => {
     const { run } = await started()
 
-    expect(await client.alive({ id: 'n1', hostname: 'host' })).toEqual({ liveRuns: [run.id] })
+    expect(await client.alive({ id: 'n1', hostname: 'host' })).toEqual({
+      liveRuns: [run.id],
+      unproved: [],
+    })
     expect((await server.store.nodes.list()).map((node) => node.id)).toEqual(['n1'])
   })
 

@@ -95,6 +95,139 @@ await onEveryDatabase((lab) => {
     expect((await unitOf(lab())).leases).toEqual([])
   })
 
+  test('an attempt that has ended gets nothing more, and takes nothing from the others, however late it asks', async () => {
+    const { store } = lab()
+    await configure(lab(), {}, 2)
+    const told = await store.deliveries.record(delivery(), push('a'))
+    const run = told.kind === 'run' ? told.run.id : ''
+    const shared = { run, requests: [{ pool: 'rig', count: 1, labels: [], mode: 'shared' as const }] }
+    const job = `${run}/e2e/rig/1`
+    await ask(store, job, shared)
+    await store.leases.heard(job, NODE)
+    const at = { stage: 'e2e', job: 'rig', attempt: 1 }
+    await store.events.append(run, 'started', [{ type: 'job.started.v1', ...at }])
+    await store.events.append(run, 'finished', [{ type: 'job.finished.v1', ...at, outcome: 'errored' }])
+    await store.leases.release([job], { outcome: 'errored' })
+
+    const late = await ask(store, job, shared)
+    const other = await ask(store, 'other/a', shared)
+    await store.leases.proveGone(job)
+
+    expect(late).toEqual({ kind: 'impossible', sentence: `${job} has ended already: errored` })
+    // Beside a container that may still be at work nobody is put.
+    expect(other.kind).toBe('queued')
+    expect((await ask(store, 'other/a', shared)).kind).toBe('granted')
+  })
+
+  test('who still holds a place of a unit from an earlier time is not given another one there', async () => {
+    const { store } = lab()
+    await configure(lab(), {}, 2)
+    const shared = { requests: [{ pool: 'rig', count: 1, labels: [], mode: 'shared' as const }] }
+    await ask(store, 'one/a', shared)
+    await store.leases.heard('one/a', NODE)
+    await store.leases.release(['one/a'])
+
+    expect((await ask(store, 'one/a', shared)).kind).toBe('queued')
+    await store.leases.release(['two/a'])
+    await store.leases.proveGone('one/a')
+    expect((await store.leases.list()).units).toMatchObject([{ leases: [] }])
+  })
+
+  test('a unit whose last holder is not proved gone is not waited for by who wants the whole pool', async () => {
+    const { store } = lab()
+    await store.units.configure([pool('rig', { r1: {}, r2: {} })])
+    await ask(store, 'lost/a')
+    await store.leases.heard('lost/a', NODE)
+    await store.leases.release(['lost/a'])
+
+    const big = await ask(store, 'big/a', { requests: [{ pool: 'rig', count: 2, labels: [] }] })
+    const small = await ask(store, 'small/a')
+
+    expect([big.kind, small.kind]).toEqual(['queued', 'granted'])
+  })
+
+  test('a lease that was taken back is not shown to its holder as granted again', async () => {
+    const { store } = lab()
+    await configure(lab())
+    await ask(store, 'one/a', { run: '' })
+    await store.reservations.take(ADA, { id: 't', pool: 'rig', unit: 'r1', reason: 'it smokes', forMs: HOUR })
+
+    expect(await ask(store, 'one/a')).toEqual({
+      kind: 'impossible',
+      sentence: 'rig/r1 was taken by ada: it smokes',
+    })
+  })
+
+  test('a unit that was taken out of the file while it was to be reset is reset when it is put back', async () => {
+    const { store } = lab()
+    await configure(lab(), { reset: STEP, probe: STEP })
+    const care = await store.units.care('rig', 'r1')
+    if (care.kind === 'try') await store.units.cared(care, undefined)
+    await ask(store, 'one/a')
+    await store.units.configure([pool('rig', {}, { reset: STEP, probe: STEP })])
+    await store.leases.release(['one/a'], { isGone: true })
+
+    await configure(lab(), { reset: STEP, probe: STEP })
+
+    expect((await unitOf(lab())).phase).toBe('resetting')
+  })
+
+  test('units that people have added go with the pool of the file', async () => {
+    const { store } = lab()
+    await configure(lab(), { probe: STEP })
+    await store.units.putUnit(ADA, 'rig', 'own', { labels: ['own'], properties: {}, capacity: 1, resetCostMs: 0 })
+    const own = { requests: [{ pool: 'rig', count: 1, labels: ['own'] }] }
+    await ask(store, 'one/a', own)
+
+    await store.units.configure([])
+
+    expect((await ask(store, 'one/a', own)).kind).toBe('impossible')
+    expect(await store.units.caredFor()).toEqual([])
+  })
+
+  test('a unit in maintenance is left alone by reset and probe, and goes on with them after it', async () => {
+    const { store } = lab()
+    await configure(lab(), { probe: STEP })
+    await store.units.setService(ADA, 'rig', 'r1', 'maintenance', 'in parts')
+    const meanwhile = [await store.units.care('rig', 'r1'), await store.units.caredFor()]
+
+    await store.units.setService(ADA, 'rig', 'r1', 'in_service', '')
+
+    expect(meanwhile).toEqual([{ kind: 'nothing' }, []])
+    expect(await store.units.care('rig', 'r1')).toMatchObject({ kind: 'try', phase: 'probing' })
+  })
+
+  test('a clock that was set back does not make a unit wait as long as it was wrong', async () => {
+    const { store, clock } = lab()
+    await configure(lab(), { probe: STEP })
+
+    clock.now -= 24 * HOUR
+
+    expect(await store.units.care('rig', 'r1')).toEqual({ kind: 'wait', ms: 5_000 })
+  })
+
+  test('nobody stops somebody for a unit that his share does not let him have; what is handed over frees a share', async () => {
+    const { store } = lab()
+    await store.units.configure([pool('rig', { r1: {}, r2: {} }, { share: 1 })])
+    const one = { request: { pool: 'rig', count: 1, labels: [] }, forMs: HOUR }
+    await store.reservations.ask(ADA, { id: 'a1', ...one })
+    await ask(store, 'one/a')
+
+    const refused = await store.reservations.take(ADA, {
+      id: 't',
+      pool: 'rig',
+      unit: 'r2',
+      reason: 'mine',
+      forMs: HOUR,
+    })
+    await store.leases.release(['one/a'], { isGone: true })
+    await store.reservations.ask(ADA, { id: 'a2', ...one })
+    await store.reservations.handOver(ADA, 'a1', 'ben')
+
+    expect(refused).toMatchObject({ why: expect.stringContaining('you hold 1 of pool "rig"') })
+    expect(await store.reservations.get('a2')).toMatchObject({ state: 'held' })
+  })
+
   test('a person vouches for a unit whose last holder cannot be proved gone', async () => {
     const { store } = lab()
     await configure(lab())

@@ -172,6 +172,10 @@ await onEveryDatabase((lab) => {
     expect(second).toMatchObject({ kind: 'granted', leases: [{ fence: 2 }, { fence: 2 }] })
     expect(late.kind).toBe('queued')
     expect(await store.leases.ofHolder('run/test/e2e/2')).toHaveLength(2)
+    // The slot of an attempt is none of its own.
+    await ask(store, 'run/test/e2e/3:slot', { requests: [STAGING] })
+    await ask(store, 'run/test/e2e/4', { predecessor: 'run/test/e2e/' })
+    expect(await store.leases.ofHolder('run/test/e2e/3:slot')).toHaveLength(1)
   })
 
   test('an environment has one holder, and who waits for it gives way to the newest', async () => {

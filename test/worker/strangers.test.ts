@@ -45,7 +45,12 @@ beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'pst-strangers-'))
   const file = join(dir, 'penstock.config.yml')
   await writeFile(file, FILE)
-  const env = { PENSTOCK_DATA: dir, HOOK_SECRET: 'secret-of-acme-web-32', NPM_TOKEN: 'npm_0123456789', BOARD_PASSWORD: 'board-password' }
+  const env = {
+    PENSTOCK_DATA: dir,
+    HOOK_SECRET: 'secret-of-acme-web-32',
+    NPM_TOKEN: 'npm_0123456789',
+    BOARD_PASSWORD: 'board-password',
+  }
   const config = await loadConfig({ file, env })
   store = await openStore({ url: `sqlite:${join(dir, 'penstock.db')}` })
   await store.units.configure(config.pools)

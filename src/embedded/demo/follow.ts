@@ -99,8 +99,6 @@ function sentence(event: RunEvent): string | undefined {
       return `  ${event.by}: ${event.item}: ${event.result}`
     case 'session.finished.v1':
       return `  ${event.job}: finished by ${event.by}`
-    case 'lease.revoked.v1':
-      return `  ${event.pool}/${event.unit} is taken back: ${event.reason}`
     case 'gate.opened.v1':
       return `  waits for people: ${event.needs}`
     case 'gate.voted.v1':

@@ -10,6 +10,8 @@ const REMOVAL_LIMIT_MS = 20_000
 const POLL_MS = 250
 /** Of what it wrote, this much is told when it failed. */
 const TOLD_LINES = 5
+/** Looked at to find secrets of several lines in it. */
+const READ_LINES = 500
 const TOLD_CHARACTERS = 600
 const ENDED = new Set(['complete', 'failed', 'rejected', 'shutdown', 'orphaned', 'remove'])
 
@@ -25,9 +27,12 @@ export function createErrands({
   docker,
   instance,
   resolveImage,
+  mask,
 }: {
   readonly docker: Docker
   readonly instance: string
+  /** Takes secrets out of a text, however they are written there. */
+  readonly mask: (secrets: Errand['secrets']) => (text: string) => string
   readonly resolveImage: Cluster['resolveImage']
 }): Errands {
   async function run(errand: Errand, signal: AbortSignal): Promise<ErrandEnd> {
@@ -36,7 +41,8 @@ export function createErrands({
       await ensure(name, errand)
       return await end(name, errand, signal)
     } finally {
-      await remove(errand.id)
+      // Whoever goes on with it waits for this same container.
+      if (!signal.aborted) await remove(errand.id)
     }
   }
 
@@ -54,7 +60,8 @@ export function createErrands({
       } catch (error) {
         if (!isConflict(error)) throw error
       }
-      const [found] = await docker.listSecrets({ filters: { name: [SecretName] } })
+      const alike = await docker.listSecrets({ filters: { name: [SecretName] } })
+      const found = alike.find(({ Spec }) => Spec?.Name === SecretName)
       const File = { Name: file, UID: '0', GID: '0', Mode: 0o444 }
       if (found?.ID !== undefined) secrets.push({ SecretID: found.ID, SecretName, File })
     }
@@ -111,11 +118,10 @@ export function createErrands({
   /** What it wrote last, without its secrets. */
   async function lastLines(name: string, { secrets }: Errand): Promise<string> {
     try {
-      const asked = { stdout: true, stderr: true, tail: TOLD_LINES, follow: false } as const
+      const asked = { stdout: true, stderr: true, tail: READ_LINES, follow: false } as const
       const logs = (await docker.getService(name).logs(asked)) as unknown as Buffer
-      let text = withoutFrames(Buffer.from(logs)).trim()
-      for (const { value } of secrets) text = text.replaceAll(value, '***')
-      return text.slice(-TOLD_CHARACTERS)
+      const text = mask(secrets)(withoutFrames(Buffer.from(logs)).trim())
+      return text.split('\n').slice(-TOLD_LINES).join('\n').slice(-TOLD_CHARACTERS)
     } catch (error) {
       return `what it wrote cannot be read: ${dockerMessage(error)}`
     }

@@ -1,4 +1,5 @@
 import type { Transaction } from 'kysely'
+import { parseJobId } from '../../core/ids.ts'
 import type { PoolRequest } from '../../core/plan.ts'
 import { computeGrants, isPossible } from '../../core/pool/grants.ts'
 import type { Writing } from '../database.ts'
@@ -35,8 +36,19 @@ export async function acquire(tx: Writing, input: NewRequest): Promise<AcquireRe
   let tables = await readTables(db)
   const known = tables.requests.find((one) => one.holder === holder)
   if (known?.state === 'superseded') return { kind: 'superseded', by: known.superseded_by ?? 'a newer request' }
-  if (known?.state === 'granted') return { kind: 'granted', leases: leasesOf(tables.units, holder) }
+  if (known?.state === 'granted') {
+    const leases = leasesOf(tables.units, holder)
+    const revoked = leases.find((one) => one.revoked !== undefined)?.revoked
+    return revoked === undefined ? { kind: 'granted', leases } : { kind: 'impossible', sentence: revoked }
+  }
 
+  const ended = await outcomeOf(db, holder)
+  if (ended !== undefined) {
+    // A call that was on its way when the attempt ended, or a Temporal whose memory is older than this.
+    await leave(tx, tables, [holder], {})
+    await grant(tx)
+    return { kind: 'impossible', sentence: `${holder} has ended already: ${ended}` }
+  }
   const requests = known?.requests ?? input.requests
   if (await ensureEnvironments(db, requests)) tables = await readTables(db)
   if (!canEverServe(tables, requests)) {
@@ -73,6 +85,22 @@ export async function acquire(tx: Writing, input: NewRequest): Promise<AcquireRe
   if (own === undefined) throw new Error(`the request of ${holder} vanished within its own transaction`)
   const { position, sentence } = toWaiterRow(tables, own)
   return { kind: 'queued', position, holders: holdersFor(tables, requests), sentence }
+}
+
+/** How the attempt of a job ended; undefined: it has not, or the holder is none. */
+async function outcomeOf(db: Transaction<Schema>, holder: string): Promise<string | undefined> {
+  const key = parseJobId(holder.replace(/:slot$/, ''))
+  if (key === undefined) return undefined
+  const row = await db
+    .selectFrom('attempts')
+    .select('outcome')
+    .where('run', '=', key.run)
+    .where('stage', '=', key.stage)
+    .where('job', '=', key.job)
+    .where('step', '=', -1)
+    .where('attempt', '=', key.attempt)
+    .executeTakeFirst()
+  return row?.outcome ?? undefined
 }
 
 export async function insertRequest(tx: Writing, others: readonly Request[], input: NewRequest): Promise<void> {
@@ -121,7 +149,8 @@ async function laterCandidate(
 
 /** `a/1` is earlier than `a/2`; a prefix that ends in `/` means all attempts before this holder's. */
 function earlierHolders(requests: readonly Request[], predecessor: string, holder: string): readonly string[] {
-  const number = (id: string) => Number(id.slice(predecessor.length))
+  const number = (id: string) =>
+    /^\d+$/.test(id.slice(predecessor.length)) ? Number(id.slice(predecessor.length)) : Infinity
   return requests
     .map((one) => one.holder)
     .filter((one) => {

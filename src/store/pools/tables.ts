@@ -43,6 +43,7 @@ export function isHandedOver(pool: string): boolean {
 
 export async function readTables(db: Transaction<Schema>): Promise<Tables> {
   const pools = await db.selectFrom('pools').selectAll().where('gone', '=', 0).execute()
+  const known = new Set(pools.map(({ pool }) => pool))
   const leases = await db.selectFrom('leases').selectAll().orderBy('since').orderBy('holder').execute()
   const held = new Map<string, Lease[]>()
   for (const lease of leases) {
@@ -55,6 +56,8 @@ export async function readTables(db: Transaction<Schema>): Promise<Tables> {
     pools: new Map(pools.map(({ pool, settings, source }) => [pool, { ...fromJson<PoolSettings>(settings), source }])),
     units: units.map((row) => ({
       ...row,
+      // A unit that people have added to a pool of the operator's file goes with it.
+      gone: isHandedOver(row.pool) && !known.has(row.pool) ? 1 : row.gone,
       labels: fromJson<readonly string[]>(row.labels),
       properties: fromJson<Properties>(row.properties),
       leases: held.get(JSON.stringify([row.pool, row.unit])) ?? [],
@@ -91,16 +94,26 @@ export function wantedOf(tables: Pick<Tables, 'units'>): (requests: readonly Poo
 /** What core decides on. */
 export function stateOf(tables: Tables): PoolState {
   const wanted = wantedOf(tables)
+  const held = new Map<string, string[]>()
+  for (const { pool, unit, leases } of tables.units) {
+    for (const { holder } of leases) held.set(`${pool} ${holder}`, [...(held.get(`${pool} ${holder}`) ?? []), unit])
+  }
   return {
     units: unitsOf(tables),
     waiting: tables.requests
       .filter((one) => one.state === 'waiting')
       .map(({ holder, requests, priority, since, seq, ttl_ms, party }) => ({
         ...{ holder, priority, since, seq, ttlMs: ttl_ms, group: party },
-        wanted: wanted(requests),
+        // Not again the unit that it has not been proved gone from.
+        wanted: wanted(requests).map((one) => ({ ...one, fits: without(one.fits, held.get(`${one.pool} ${holder}`)) })),
       })),
     shares: sharesOf(tables),
   }
+}
+
+/** The same list where nothing is taken out: core compares lists that are the same once. */
+function without(names: readonly string[], out: readonly string[] | undefined): readonly string[] {
+  return out === undefined ? names : names.filter((one) => !out.includes(one))
 }
 
 export function unitsOf({ units }: Pick<Tables, 'units'>): PoolState['units'] {
@@ -122,15 +135,18 @@ export function sharesOf({ pools }: Pick<Tables, 'pools'>): PoolState['shares'] 
 
 /** Whether it may be given on, as soon as somebody gives it back. */
 function isOpen({ phase, quarantined, service, leases }: Unit): boolean {
-  return (
-    phase === 'ready' && quarantined === null && service === 'in_service' && leases.every((one) => one.silent === 0)
-  )
+  return phase === 'ready' && quarantined === null && service === 'in_service' && leases.every(isHeard)
 }
 
-/** Not yet, but by itself soon: it is reset or probed, or its last holder's container is still to be proved gone. */
+/** Not yet, but by itself soon: it is reset or probed. */
 function isReturning({ phase, quarantined, service, leases }: Unit): boolean {
   const isHandedOver = phase !== 'ready' && quarantined === null
-  return isHandedOver && service === 'in_service' && leases.every((one) => one.silent === 0)
+  return isHandedOver && service === 'in_service' && leases.every(isHeard)
+}
+
+/** Its holder lives, or may: who is silent, or has ended and is not proved gone, may be at work there for as long as it likes. */
+function isHeard({ silent, ended_at }: Lease): boolean {
+  return silent === 0 && ended_at === null
 }
 
 export function toLeaseRow(unit: Unit, lease: Lease): LeaseRow {
