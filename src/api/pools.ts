@@ -1,5 +1,13 @@
 import { z } from 'zod'
-import { lackingProperties, reservedIn, reservedSentence, toPoolSettings, toUnitSettings } from '../config/pool.ts'
+import {
+  lackingProperties,
+  poolTwin,
+  reservedIn,
+  reservedSentence,
+  toPoolSettings,
+  toUnitSettings,
+  twinSentence,
+} from '../config/pool.ts'
 import { name, Pool, Unit } from '../config/schema.ts'
 import { percentiles } from '../core/pool/percentiles.ts'
 import type { PoolSettings, UnitSettings } from '../core/pool/settings.ts'
@@ -67,6 +75,10 @@ export function poolRoutes({ store }: ApiDeps): readonly Route[] {
         const units = view.units.filter((one) => one.pool === pool)
         checkTogether([
           ...nameProblems('pool', pool),
+          ...twinProblems(
+            pool,
+            view.pools.map((one) => one.pool),
+          ),
           ...lacking(
             settings,
             units.map(({ unit, properties }) => ({ name: unit, properties })),
@@ -177,6 +189,11 @@ const SERVICE = {
 } as const satisfies Readonly<Record<string, { service: Service; body: z.ZodType; summary: string }>>
 
 type Wrong = Parameters<typeof invalid>[0]
+
+function twinProblems(pool: string, others: readonly string[]): Wrong {
+  const twin = poolTwin(pool, others)
+  return twin === undefined ? [] : [{ pointer: '{pool}', detail: twinSentence(pool, twin) }]
+}
 
 function nameProblems(what: string, text: string): Wrong {
   const checked = name.safeParse(text)

@@ -5,7 +5,15 @@ import path from 'node:path'
 import { durationMs } from './duration.ts'
 import { readForm } from './form.ts'
 import { resolveGate, suggestion } from './gate.ts'
-import { lackingProperties, reservedIn, reservedSentence, toPoolSettings, toUnitSettings } from './pool.ts'
+import {
+  lackingProperties,
+  poolTwin,
+  reservedIn,
+  reservedSentence,
+  toPoolSettings,
+  toUnitSettings,
+  twinSentence,
+} from './pool.ts'
 import { type Diagnostic, printDiagnostic, readYaml, toDiagnostics } from './positions.ts'
 import { OperatorFile, type SecretReference } from './schema.ts'
 import { Secret } from './secret.ts'
@@ -233,10 +241,15 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
     const resolved: PoolConfig[] = []
     for (const [name, pool] of Object.entries(raw.pools)) {
       const units: UnitConfig[] = []
+      const twin = poolTwin(
+        name,
+        resolved.map((one) => one.name),
+      )
+      if (twin !== undefined) problems.push(yaml.atKey(['pools'], name, `pools.${name}: ${twinSentence(name, twin)}`))
       for (const [unit, one] of Object.entries(pool.units)) {
         const where = ['pools', name, 'units', unit]
-        for (const word of reservedIn(one.properties)) {
-          const at = [...where, 'properties']
+        for (const word of reservedIn(one.properties, Object.keys(one.credentials))) {
+          const at = [...where, Object.hasOwn(one.properties, word) ? 'properties' : 'credentials']
           problems.push(yaml.atKey(at, word, `${at.join('.')}: ${reservedSentence(word)}`))
         }
         const credentials: Record<string, Secret> = {}

@@ -1,4 +1,5 @@
 import type { z } from 'zod'
+import { variableName } from '../core/job-environment.ts'
 import type { HandOverStep, PoolSettings, Properties, UnitSettings } from '../core/pool/settings.ts'
 import { durationMs } from './duration.ts'
 import type { Pool, Unit } from './schema.ts'
@@ -8,12 +9,41 @@ import type { Pool, Unit } from './schema.ts'
 /** What `where` has besides a unit's properties. */
 const RESERVED_PROPERTIES = ['unit', 'labels', 'properties'] as const
 
-export function reservedIn(properties: Properties): readonly string[] {
-  return RESERVED_PROPERTIES.filter((word) => Object.hasOwn(properties, word))
+/** Of those that a job finds as variables `CI_POOL_<POOL>_<NAME>`: fences and names of units, and those of further units. */
+const RESERVED_VARIABLE = /^(?:FENCE|UNIT|[0-9]+(?:_.*)?)$/
+
+/** Names of properties (and credentials, which become variables beside them) that would stand for something else, too. */
+export function reservedIn(properties: Properties, credentials: readonly string[] = []): readonly string[] {
+  const words = [...Object.keys(properties), ...credentials]
+  const isTwin = (word: string, index: number) =>
+    words.some((other, at) => at < index && variableName(other) === variableName(word))
+  return words.filter(
+    (word, index) =>
+      RESERVED_PROPERTIES.some((one) => one === word) ||
+      RESERVED_VARIABLE.test(variableName(word)) ||
+      isTwin(word, index),
+  )
 }
 
 export function reservedSentence(word: string): string {
-  return `"${word}" has a meaning of its own; choose another name`
+  return `"${word}" has a meaning of its own, or is the same variable as another name; choose another one`
+}
+
+/** Another pool whose variables would be taken for those of this one: `rig-2` beside `rig`, `rig.a` beside `rig-a`. */
+export function poolTwin(name: string, others: readonly string[]): string | undefined {
+  const own = variableName(name)
+  return others.find((other) => {
+    const theirs = variableName(other)
+    return other !== name && (own === theirs || isNumbered(own, theirs) || isNumbered(theirs, own))
+  })
+}
+
+function isNumbered(longer: string, shorter: string): boolean {
+  return longer.startsWith(`${shorter}_`) && /^[0-9]+$/.test(longer.slice(shorter.length + 1))
+}
+
+export function twinSentence(name: string, twin: string): string {
+  return `jobs could not tell the variables of "${name}" from those of pool "${twin}"; choose another name`
 }
 
 /** Properties that an address of the pool names and a unit does not have. */

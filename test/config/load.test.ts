@@ -680,4 +680,20 @@ ${REPOSITORY.trim()}
 
     expect(await problems(text)).toEqual([expect.stringContaining('form says nothing without approvers; name them')])
   })
+
+  test('names of pools, properties and credentials that a job could not tell apart are refused', async () => {
+    const text = `pools:
+  rig: { units: { r1: { properties: { fence: 1, a-b: x, a.b: y, 2-x: z }, credentials: { A_B: { env: HOOK } } } } }
+  rig-2: { units: {} }
+`
+    const refused = await loadConfig({ file: await write(text), env: { HOOK, PENSTOCK_DATA: dir } }).catch(
+      (err: unknown) => (err instanceof ConfigInvalid ? err.diagnostics.map(({ message }) => message) : [String(err)]),
+    )
+
+    expect(refused).toEqual([
+      ...['fence', 'a.b', '2-x'].map((word) => expect.stringContaining(`properties: "${word}" has a meaning`)),
+      expect.stringContaining('credentials: "A_B" has a meaning'),
+      expect.stringContaining('the variables of "rig-2" from those of pool "rig"'),
+    ])
+  })
 })
