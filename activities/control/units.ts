@@ -32,10 +32,15 @@ export function createUnitCare(context: ControlContext): Pick<ControlActivities,
     if (step.kind === 'http') return ask(step, task.properties)
     const { pool, unit, properties, fence } = task
     const held = [{ pool, unit, fence, properties }]
+    const id = `${pool}/${unit}/${task.phase}/${task.number}`
     try {
+      // What earlier tries have left behind; their containers have ended.
+      for (const other of await errands.owned()) {
+        if (other !== id && other.startsWith(`${pool}/${unit}/`)) await errands.remove(other)
+      }
       const end = await errands.run(
         {
-          id: `${pool}/${unit}/${task.phase}/${task.number}`,
+          id,
           image: step.image,
           run: step.run,
           env: { ...leaseEnvironment(held), CI_HAND_OVER: task.phase === 'resetting' ? 'reset' : 'probe' },

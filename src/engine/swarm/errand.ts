@@ -7,6 +7,8 @@ import type { Cluster, Errand, ErrandEnd, Errands } from '../types.ts'
 const ERRAND_LABEL = 'penstock.errand'
 const SECRET_LABEL = 'penstock.secret'
 const REMOVAL_LIMIT_MS = 20_000
+/** From SIGTERM to SIGKILL Swarm takes 10 s. */
+const STOP_LIMIT_MS = 30_000
 const POLL_MS = 250
 /** Of what it wrote, this much is told when it failed. */
 const TOLD_LINES = 5
@@ -37,13 +39,11 @@ export function createErrands({
 }): Errands {
   async function run(errand: Errand, signal: AbortSignal): Promise<ErrandEnd> {
     const name = serviceName(instance, errand.id)
-    try {
-      await ensure(name, errand)
-      return await end(name, errand, signal)
-    } finally {
-      // Whoever goes on with it waits for this same container.
-      if (!signal.aborted) await remove(errand.id)
-    }
+    await ensure(name, errand)
+    // Where this fails, or is shut down, the service stays: whoever goes on with it waits for the same container.
+    const how = await end(name, errand, signal)
+    await remove(errand.id)
+    return how
   }
 
   /** Made once: whoever comes later with the same errand waits for the same container. */
@@ -100,7 +100,9 @@ export function createErrands({
     const service = await docker.getService(name).inspect()
     const deadline = Date.parse(service.CreatedAt) + errand.timeoutMs
     for (;;) {
-      const [task] = (await docker.listTasks({ filters: { service: [name] } })) as unknown as Task[]
+      const tasks = (await orAbsent(docker.listTasks({ filters: { service: [name] } }))) as Task[] | undefined
+      if (tasks === undefined) throw new Error(`the end of ${errand.id} was seen by somebody else`)
+      const [task] = tasks
       const { State, Err, ContainerStatus } = task?.Status ?? { State: 'new' }
       if (State === 'complete') return { kind: 'done' }
       if (ENDED.has(State)) {
@@ -108,10 +110,30 @@ export function createErrands({
         return { kind: 'failed', why: [how, await lastLines(name, errand)].filter(Boolean).join(': ') }
       }
       if (Date.now() > deadline) {
+        await stop(name)
         const where = State === 'running' ? 'it still ran' : `it was still ${State}${Err ? ` (${Err})` : ''}`
         return { kind: 'failed', why: `${where} after ${Math.round(errand.timeoutMs / 1000)} s` }
       }
       await sleep(POLL_MS, signal)
+    }
+  }
+
+  /**
+   * Until its container has ended the service stays, so that whoever tries again waits for that, too: two of a unit at once
+   * would work against each other.
+   */
+  async function stop(name: string): Promise<void> {
+    const limit = performance.now() + STOP_LIMIT_MS
+    const { Spec, Version } = await docker.getService(name).inspect()
+    if (Spec.Mode.Replicated.Replicas !== 0) {
+      await docker.getService(name).update({ ...Spec, version: Version.Index, Mode: { Replicated: { Replicas: 0 } } })
+    }
+    for (;;) {
+      const tasks = (await docker.listTasks({ filters: { service: [name] } })) as unknown as Task[]
+      const left = tasks.find(({ Status }) => !ENDED.has(Status.State))
+      if (left === undefined) return
+      if (performance.now() > limit) throw new Error(`its container does not end: it is ${left.Status.State}`)
+      await sleep(POLL_MS)
     }
   }
 
