@@ -2,6 +2,7 @@ import { ApplicationFailure } from '@temporalio/activity'
 import type { Logger } from 'pino'
 import { createRights } from '../../src/approval/rights.ts'
 import type { Config, RepositoryConfig } from '../../src/config/types.ts'
+import { branchRole } from '../../src/core/change.ts'
 import type { Waiting } from '../../src/core/events.ts'
 import { type JobKey, jobId, parseRunId } from '../../src/core/ids.ts'
 import { isOutcome, type Outcome } from '../../src/core/outcome.ts'
@@ -48,13 +49,24 @@ export function createContext(deps: ControlDeps) {
     return isOutcome(status) ? endedSentence(run, status) : undefined
   }
 
+  /**
+   * A plan is made once for a run, and the operator's file changes: what has been given a gate since then is nobody's but
+   * the production branch's, where what was signed off is released.
+   */
+  function whyGated({ repo, change }: RunDetail, environment: string): string | undefined {
+    const repository = repositoryOf(repo)
+    if (repository?.environments[environment]?.gate === undefined) return undefined
+    if (branchRole(change.ref, repository.branches) === 'production' && change.pullRequest === undefined) return undefined
+    return `environment ${environment} has a gate now, which this run was planned without; push again`
+  }
+
   async function showJobWaiting({ run, stage, job, attempt }: JobKey, waitingFor: Waiting): Promise<void> {
     await store.events.append(run, `${jobId({ run, stage, job, attempt })}:waiting:${waitingFor.sentence}`, [
       { type: 'job.waiting.v1', stage, job, attempt, waitingFor },
     ])
   }
 
-  return { ...deps, rights, runOf, repositoryOf, endedAlready, showJobWaiting }
+  return { ...deps, rights, runOf, repositoryOf, endedAlready, whyGated, showJobWaiting }
 }
 
 export function endedSentence(run: string, outcome: Outcome): string {

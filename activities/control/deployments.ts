@@ -5,7 +5,7 @@ import type { ControlContext } from './context.ts'
 
 /** What goes to environments, by the ledger. */
 export function createDeployments(context: ControlContext) {
-  const { store, runOf, repositoryOf } = context
+  const { store, runOf, repositoryOf, whyGated } = context
 
   async function isDeployed({ run, repo, environment, deliverable }: Parameters<ControlActivities['isDeployed']>[0]) {
     const current = await store.deployments.current(repo, environment)
@@ -14,7 +14,8 @@ export function createDeployments(context: ControlContext) {
 
   async function deploy(input: Parameters<ControlActivities['deploy']>[0]) {
     const { run, repo, commit, environment, deliverable } = input
-    const denied = withheld((await runOf(run)).secrets, { kind: 'environment', name: environment })
+    const detail = await runOf(run)
+    const denied = withheld(detail.secrets, { kind: 'environment', name: environment }) ?? whyGated(detail, environment)
     if (denied !== undefined) return { outcome: 'failed', reason: denied } as const
     const target = repositoryOf(repo)?.environments[environment]?.target?.swarm
     if (!target) {

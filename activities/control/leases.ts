@@ -13,7 +13,7 @@ const LEASE_MS = 365 * 86_400_000
 
 /** Environments, units of pools, and room on the nodes. */
 export function createLeasing(context: ControlContext) {
-  const { store, runOf, repositoryOf, endedAlready, showJobWaiting } = context
+  const { store, runOf, repositoryOf, endedAlready, whyGated, showJobWaiting } = context
 
   function toAnswer(result: AcquireResult) {
     return result.kind === 'granted' ? ({ kind: 'granted', env: {} } as const) : result
@@ -26,7 +26,8 @@ export function createLeasing(context: ControlContext) {
   }: Parameters<ControlActivities['acquireEnvironment']>[0]) {
     const ended = await endedAlready(run)
     if (ended) return { kind: 'impossible', sentence: ended } as const
-    const denied = withheld((await runOf(run)).secrets, { kind: 'environment', name: environment })
+    const detail = await runOf(run)
+    const denied = withheld(detail.secrets, { kind: 'environment', name: environment }) ?? whyGated(detail, environment)
     if (denied !== undefined) return { kind: 'impossible', sentence: denied } as const
     const settings = repositoryOf(repo)?.environments[environment]
     if (!settings) return { kind: 'impossible', sentence: `${repo} has no environment "${environment}"` } as const

@@ -162,3 +162,30 @@ test('who is still asked is reminded at its time, once, until enough have approv
   await it.openGate()
   expect(await reminders()).toHaveLength(2)
 })
+
+test('what was given a gate after the plan was made takes nothing from a run that has not been through it', async () => {
+  it = await startRelease({ environments: '{ staging: {}, production: { approvers: ["role:approver"] } }' })
+  const { config, hub, runs, settle } = it.team
+  const of = (run: string) => ({ run, repo: REPO, environment: 'staging' })
+  const deploy = (run: string) =>
+    it.activities.deploy({
+      ...{ ...of(run), try: 1, commit: it.commit },
+      deliverable: { kind: 'image', name: 'web', digest: 'sha256:1', reference: 'web' },
+    })
+  const environments = config.repositories[REPO]?.environments as Record<string, { gate?: EnvironmentGate }>
+  const staging = environments.staging as { gate?: EnvironmentGate }
+  staging.gate = gateConfig()
+  await hub.forge().fastForward('production', it.commit)
+  await settle()
+  const release = (await runs()).find(({ change }) => change.ref === 'refs/heads/production')?.id ?? ''
+
+  const refused = await it.activities.acquireEnvironment(of(it.run))
+  const late = await deploy(it.run)
+  const released = await it.activities.acquireEnvironment(of(release))
+
+  const sentence = 'environment staging has a gate now, which this run was planned without; push again'
+  expect(refused).toEqual({ kind: 'impossible', sentence })
+  // Also if it held the environment when that was given its gate.
+  expect(late).toEqual({ outcome: 'failed', reason: sentence })
+  expect(released).toMatchObject({ kind: 'granted' })
+})

@@ -23,6 +23,7 @@ export interface Release {
   /** As the run does it, once more. */
   openGate(): ReturnType<ControlActivities['openGate']>
   promote(): ReturnType<ControlActivities['promote']>
+  readonly activities: ControlActivities
   /** The gate of another run is opened: who may not vote there. */
   excludedFor(run: string): Promise<readonly string[]>
   /** The newest run of production begins. */
@@ -87,7 +88,7 @@ export async function startRelease(
     )
 
   const release: Release = {
-    ...{ team, commit, released, run, number },
+    ...{ team, commit, released, run, number, activities },
     async gate() {
       const gate = await store.gates.get(run, 'signoff')
       if (gate === undefined) throw new Error('the gate is not open')
