@@ -56,7 +56,8 @@ export function createContext(deps: ControlDeps) {
   function whyGated({ repo, change }: RunDetail, environment: string): string | undefined {
     const repository = repositoryOf(repo)
     if (repository?.environments[environment]?.gate === undefined) return undefined
-    if (branchRole(change.ref, repository.branches) === 'production' && change.pullRequest === undefined) return undefined
+    if (branchRole(change.ref, repository.branches) === 'production' && change.pullRequest === undefined)
+      return undefined
     return `environment ${environment} has a gate now, which this run was planned without; push again`
   }
 

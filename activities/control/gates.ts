@@ -168,14 +168,15 @@ export function createGateActivities(context: ControlContext) {
       ...(vote.breakGlass ? { breakGlass: true, operators: rights.operators } : {}),
     })
     if (!judged.counts) log.info({ run, gate, who: vote.who, why: judged.why }, 'a vote did not count')
-    const { counts, why } = judged
+    const { by: votedBy, counts, why } = judged
     // The gate's own state: by this clock it may be over before anybody has closed it.
     const row = await store.gates.get(run, gate)
     const decided = row === undefined || row.state === 'open' || row.state === 'voided' ? undefined : row.state
     const voted = {
       type: 'gate.voted.v1',
       gate,
-      by: String(vote.who ?? ''),
+      // Whom it was judged as: whoever sends a message may write any name beside a token.
+      by: votedBy,
       answer,
       channel,
       counts,
@@ -221,7 +222,8 @@ export function createGateActivities(context: ControlContext) {
     return {
       kind: 'open',
       sentence: gateSentence({ ...row, rules, votes, ...(closed === undefined ? {} : { closed }) }),
-      ...(rules.expiresAt === undefined || closed !== undefined
+      // Over by the clock, and not expired: held until the forge can be asked, or by the window.
+      ...(rules.expiresAt === undefined || closed !== undefined || (verdict.kind === 'open' && now >= rules.expiresAt)
         ? {}
         : { expiresAt: rules.expiresAt, expiresInMs: Math.max(0, rules.expiresAt - now) }),
       ...(looks.length === 0 ? {} : { lookInMs: Math.max(0, Math.min(...looks) - now) }),

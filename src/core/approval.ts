@@ -126,7 +126,8 @@ function approversIn(votes: readonly CountedVote[]): readonly string[] {
 
 /**
  * The verdict over the votes that count, in whatever order they were given: one rejection rejects, one person fills one
- * place. Outside its window nothing is approved, and what has its approvals and waits for the window does not expire.
+ * place. Outside its window nothing is approved, and what has its approvals and waits for the window does not expire; nor
+ * does what would have them if a forge that cannot be asked now said what it said before.
  */
 export function verdictOf(
   rules: GateRules,
@@ -144,8 +145,23 @@ export function verdictOf(
     const closed = closedAt(rules.window, now)
     return closed === undefined ? { kind: 'approved' } : { kind: 'open', approvals, missing, closed }
   }
-  if (rules.expiresAt !== undefined && now >= rules.expiresAt) return { kind: 'expired' }
-  return { kind: 'open', approvals, missing }
+  if (!isTimeOver(rules, now)) return { kind: 'open', approvals, missing }
+  // That a forge cannot be asked takes nobody's approval away: it is waited for.
+  const isHeld = objections.length === 0 && filled(atBest(rules, votes), approversIn(votes)) >= rules.quorum
+  return isHeld ? { kind: 'open', approvals, missing } : { kind: 'expired' }
+}
+
+function isTimeOver({ expiresAt }: GateRules, now: number): boolean {
+  return expiresAt !== undefined && now >= expiresAt
+}
+
+/** As if the forges that cannot be asked named everybody whose approval has counted. */
+function atBest(rules: GateRules, votes: readonly CountedVote[]): GateRules {
+  const counted = approversIn(votes)
+  const groups = groupsOf(rules).map((one) =>
+    one.unasked === undefined ? one : { ...one, members: [...new Set([...one.members, ...counted])] },
+  )
+  return { ...rules, groups }
 }
 
 /** How an open gate stands: who has approved, who else may, what is missing. */
@@ -295,8 +311,11 @@ export function judgeVote(facts: VoteFacts): Judgement {
   const no = (why: string) => ({ counts: false, why }) as const
   const changed = facts.voided === undefined ? '' : ` (${facts.voided})`
   if (facts.state !== 'open') return no(`the gate is ${facts.state}${changed}; no further vote is taken`)
-  if (verdictOf(facts.rules, facts.votes, facts.now, facts.objections).kind === 'expired')
-    return no('the gate has expired')
+  const verdict = verdictOf(facts.rules, facts.votes, facts.now, facts.objections)
+  if (verdict.kind === 'expired') return no('the gate has expired')
+  const isLate = verdict.kind === 'open' && verdict.missing > 0 && isTimeOver(facts.rules, facts.now)
+  if (isLate && facts.answer === 'approve')
+    return no('the time of the gate is over; whether those who approved in time still may is asked of the forge')
   const by = facts.authenticated ?? (facts.trustSignals ? facts.claimedBy : undefined)
   if (by === undefined) return no(`${TOKEN_PROBLEMS[facts.tokenProblem ?? 'missing']}${changed}`)
   const why = facts.breakGlass === undefined ? whyNotVote(facts, by) : whyNotBreak(facts, facts.breakGlass)

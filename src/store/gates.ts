@@ -141,7 +141,7 @@ export function createGates(database: Database): Gates {
         if (gate?.state !== 'open') return
         const votes = await votesOf(tx.db, [gate.id])
         if (verdictNow(gate, votes, objections, tx.now, now).kind !== 'approved') return
-        await approve(tx, gate, { by: 'penstock', channel: 'timer' }, now.rules)
+        await approve(tx, gate, now.rules)
       }),
 
     remind: (id, number, stillAsked) =>
@@ -225,10 +225,7 @@ export function createGates(database: Database): Gates {
         if (gate?.state !== 'open' || own === undefined) return
         await tx.db.deleteFrom('objections').where('gate', '=', id).where('by', '=', by).execute()
         await recordAudit(tx, { by, channel: own.via, action: 'gate.objection_withdrawn', on: id })
-        const others = objections.filter((one) => one !== own)
-        if (verdictNow(gate, await votesOf(tx.db, [id]), others, tx.now).kind === 'approved') {
-          await approve(tx, gate, { by, channel: own.via }, fromJson<GateRules>(gate.rules))
-        }
+        // Not decided here: whether what was held is enough is judged by the rights of the moment, when the run looks.
         await wake(tx, gate)
       }),
   }
@@ -254,15 +251,10 @@ function objectionsTo(db: Transaction<Schema>, gates: readonly string[]): Promis
   return db.selectFrom('objections').selectAll().where('gate', 'in', gates).orderBy('at').orderBy('by').execute()
 }
 
-async function approve(
-  tx: Writing,
-  gate: Gate,
-  by: { readonly by: string; readonly channel: string },
-  rules: GateRules,
-): Promise<void> {
+async function approve(tx: Writing, gate: Gate, rules: GateRules): Promise<void> {
   await tx.db.updateTable('gates').set({ state: 'approved', decided_at: tx.now }).where('id', '=', gate.id).execute()
   const detail = { subject: fromJson<Subject>(gate.subject), rules }
-  await recordAudit(tx, { ...by, action: 'gate.approved', on: gate.id, detail })
+  await recordAudit(tx, { by: 'penstock', channel: 'timer', action: 'gate.approved', on: gate.id, detail })
   await appendEvents(tx, gate.run, `${gate.id}/decided`, [
     { type: 'gate.decided.v1', gate: gate.name, verdict: 'approved' },
   ])
@@ -295,10 +287,7 @@ async function withPeople(db: Transaction<Schema>, gate: Gate, rules: GateRules)
   return { ...gate, rules: text }
 }
 
-async function vote(
-  tx: Writing,
-  input: Parameters<Gates['vote']>[0],
-): Promise<{ readonly verdict: Verdict; readonly counts: boolean; readonly why?: string }> {
+async function vote(tx: Writing, input: Parameters<Gates['vote']>[0]): ReturnType<Gates['vote']> {
   const { db, now } = tx
   const { run, answer, claimedBy, channel } = input
   const gate = await currentGate(db, run, input.gate)
@@ -311,7 +300,7 @@ async function vote(
       on: `${run}/${input.gate}`,
       detail: { answer, counts: false, why, authenticated: false, proof: 'nobody', ...shownOf(input) },
     })
-    return { verdict: { kind: 'open', approvals: 0, missing: 1 }, counts: false, why }
+    return { verdict: { kind: 'open', approvals: 0, missing: 1 }, by: claimedBy, counts: false, why }
   }
 
   const seen = await db
@@ -324,7 +313,7 @@ async function vote(
   if (seen !== undefined) {
     const objections = await objectionsTo(db, [gate.id])
     const verdict = verdictNow(gate, await votesOf(db, [gate.id]), objections, now, input.now)
-    return { verdict, counts: seen.counts === 1, ...(seen.why === null ? {} : { why: seen.why }) }
+    return { verdict, by: seen.by, counts: seen.counts === 1, ...(seen.why === null ? {} : { why: seen.why }) }
   }
 
   const token = await useToken(tx, gate, input.token)
@@ -400,7 +389,8 @@ async function vote(
     })
     if (isBreaking) await markBroken(tx, gate, row)
   }
-  return judged.counts ? { verdict, counts: true } : { verdict, counts: false, why: judged.why }
+  const { by } = row
+  return judged.counts ? { verdict, by, counts: true } : { verdict, by, counts: false, why: judged.why }
 }
 
 /** Of a vote for a gate that is not there. */

@@ -513,7 +513,7 @@ export interface Gates {
     readonly operators?: readonly string[]
     /** Otherwise it is judged by the rules that the gate was last opened with. */
     readonly now?: RulesNow
-  }): Promise<{ readonly verdict: Verdict; readonly counts: boolean; readonly why?: string }>
+  }): Promise<{ readonly verdict: Verdict; readonly by: string; readonly counts: boolean; readonly why?: string }>
   /** Whose token it is; undefined: none of ours. Uses it up in no way. */
   personOfToken(token: string): Promise<string | undefined>
   /** Every run that waits at an open gate looks at it anew, once by `key`: what it waits for may have changed. */

@@ -46,6 +46,34 @@ describe('the verdict', () => {
   })
 })
 
+describe('a forge that cannot be asked', () => {
+  const UNASKED = rulesOf([{ ...group(1), unasked: 'it is down' }, group(1, 'ben')], { expiresAt: 1000 })
+  const open = { kind: 'open', approvals: 1, missing: 1 }
+
+  test('expires no gate that has all its approvals', () => {
+    expect(verdictOf(UNASKED, [yes('ada'), yes('ben')], 2000)).toEqual(open)
+  })
+
+  test('keeps no gate open whose approvals would not do even then', () => {
+    expect(verdictOf(UNASKED, [yes('ada')], 2000)).toEqual({ kind: 'expired' })
+    expect(verdictOf(UNASKED, [yes('ada'), yes('ben')], 2000, [{ by: 'cyd', why: 'x' }])).toEqual({ kind: 'expired' })
+    expect(verdictOf({ ...UNASKED, excluded: ['ada'] }, [yes('ada'), yes('ben')], 2000)).toEqual({ kind: 'expired' })
+  })
+
+  test('gives no time to approve in: only to reject', () => {
+    const rules = { ...UNASKED, approvers: ['ben', 'tess'] }
+    const facts = {
+      ...({ state: 'open', rules, authenticated: 'tess', claimedBy: 'tess', now: 2000 } as const),
+      ...{ trustSignals: false, votes: [yes('ada'), yes('ben')], matches: matchesPattern },
+    }
+
+    expect(judgeVote({ ...facts, answer: 'approve' })).toMatchObject({
+      why: expect.stringContaining('the time of the gate is over'),
+    })
+    expect(judgeVote({ ...facts, answer: 'reject' })).toMatchObject({ counts: true })
+  })
+})
+
 function rulesOf(groups: readonly ApprovalGroup[], more: Partial<GateRules> = {}): GateRules {
   const approvers = [...new Set(groups.flatMap(({ members }) => members))].sort()
   return { approvers, quorum: groups.reduce((sum, { count }) => sum + count, 0), excluded: [], groups, ...more }

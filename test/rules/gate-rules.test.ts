@@ -53,14 +53,47 @@ test('groups are filled by different people, and whoever wrote or pushed it stan
   expect(await it.gate()).toMatchObject({ state: 'approved' })
 })
 
+const ASKS = 'GET /repos/{owner}/{repo}/collaborators/{username}/permission'
+
+test('a forge that is down when the time is over expires nothing that people approved in time, and is asked again', async () => {
+  it = await startRelease(
+    production(
+      `approvals: [{ from: ["forge:maintain"] }], freezes: [{ zone: UTC, from: "${date(-1)}", to: "${date(1)}", reason: fair }]`,
+    ),
+  )
+  const { world, hub } = it.team
+  world.setAccess(REPO, 'mallory', 'maintain')
+  await votes('mia')
+  hub.github.fault({ on: (template: string) => template === ASKS, kind: 'status', status: 422, times: 99 })
+  it.team.pass(30 * DAY_MS)
+
+  const down = await it.activities.expireGate({ run: it.run, gate: 'signoff' })
+  hub.github.clearFaults?.()
+
+  expect(down).toMatchObject({ kind: 'open', lookInMs: 5 * 60_000 })
+  // Not looked at before that, though its time is over.
+  expect(down.expiresInMs).toBeUndefined()
+  expect(await it.openGate()).toMatchObject({ kind: 'approved' })
+})
+
+test('what is told of a vote names whom it was judged as, and not whom its message names', async () => {
+  it = await startRelease()
+  const token = await it.team.store.gates.mintToken(it.run, 'signoff', 'ben', 'signal', 60_000)
+  const vote = { who: 'olga', token }
+
+  await it.activities.castVote({ run: it.run, gate: 'signoff', key: '1', answer: 'approve', vote })
+
+  const events = (await it.team.store.events.of(it.run)).map(({ event }) => event)
+  expect(events.filter(({ type }) => type === 'gate.voted.v1')).toMatchObject([{ by: 'ben', counts: true }])
+})
+
 test('a permission is the one that the forge gives at that moment, and of a forge that cannot be asked nobody has any', async () => {
   it = await startRelease(production('approvals: [{ from: ["forge:maintain"] }]'))
   const { world, hub } = it.team
 
   expect(await votes('mia')).toMatchObject({ why: expect.stringContaining('mia is not an approver') })
   world.setAccess(REPO, 'mallory', 'maintain')
-  const asks = 'GET /repos/{owner}/{repo}/collaborators/{username}/permission'
-  hub.github.fault({ on: (template: string) => template === asks, kind: 'status', status: 422, times: 2 })
+  hub.github.fault({ on: (template: string) => template === ASKS, kind: 'status', status: 422, times: 2 })
   expect(await ballots().judge({ gate: await it.gate(), answer: 'approve', by: 'mia' })).toMatchObject({
     why: expect.stringContaining('forge:maintain: github cannot be asked who that is'),
   })

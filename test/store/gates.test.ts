@@ -54,8 +54,8 @@ await onEveryDatabase((lab) => {
     const first = await vote(store, 'ada')
     const second = await vote(store, 'bob')
 
-    expect(first).toEqual({ verdict: { kind: 'open', approvals: 1, missing: 1 }, counts: true })
-    expect(second).toEqual({ verdict: { kind: 'approved' }, counts: true })
+    expect(first).toEqual({ verdict: { kind: 'open', approvals: 1, missing: 1 }, by: 'ada', counts: true })
+    expect(second).toEqual({ verdict: { kind: 'approved' }, by: 'bob', counts: true })
     expect(await store.gates.get(RUN, GATE)).toMatchObject({ state: 'approved', votes: [{ by: 'ada' }, { by: 'bob' }] })
     const actions = (await store.audit.list({ limit: 9 })).map((row) => `${row.by} ${row.action}`)
     expect(actions).toEqual([
@@ -301,7 +301,7 @@ await onEveryDatabase((lab) => {
     const again = await store.gates.review(id, { by: 'bob', comment: 'too late', channel: 'cli' })
 
     expect(developer).toMatchObject({ counts: false, why: expect.stringContaining('dev may not break the glass') })
-    expect(operator).toEqual({ verdict: { kind: 'approved' }, counts: true })
+    expect(operator).toEqual({ verdict: { kind: 'approved' }, by: 'ops', counts: true })
     expect([own, review, again]).toEqual(['own', 'reviewed', 'known'])
     expect(waiting.map((gate) => gate.id)).toEqual([id])
     expect(await store.gates.toReview()).toEqual([])

@@ -61,7 +61,7 @@ await onEveryDatabase((lab) => {
     expect(await store.promotions.hold(REPO, 'production', winner, 1_000)).toBeUndefined()
   })
 
-  test('an objection keeps a gate open, and taking it back approves what was only held by it', async () => {
+  test('an objection keeps a gate open, and taking it back approves nothing by itself: the run looks at it', async () => {
     const { store } = lab()
     const run = await newRun(store)
     const subject = {
@@ -80,14 +80,18 @@ await onEveryDatabase((lab) => {
       ...{ key: '1', run: run.id, gate: 'signoff', answer: 'approve', claimedBy: 'ada', token, channel: 'cli' },
       trustSignals: false,
     })
-    expect(voted).toEqual({ counts: true, verdict: { kind: 'open', approvals: 1, missing: 0 } })
+    expect(voted).toEqual({ by: 'ada', counts: true, verdict: { kind: 'open', approvals: 1, missing: 0 } })
     expect(await store.gates.get(run.id, 'signoff')).toMatchObject({ state: 'open', objections: [objection] })
     expect(await wakes()).toHaveLength(1)
 
     await store.gates.withdraw(gate.id, 'bob')
     await store.gates.withdraw(gate.id, 'bob')
-    expect(await store.gates.get(run.id, 'signoff')).toMatchObject({ state: 'approved', objections: [] })
+    expect(await store.gates.get(run.id, 'signoff')).toMatchObject({ state: 'open', objections: [] })
     expect(await wakes()).toHaveLength(2)
+    await store.gates.settle({ gate: gate.id, rules: { ...rules, approvers: ['bob'] } })
+    expect(await store.gates.get(run.id, 'signoff')).toMatchObject({ state: 'open' })
+    await store.gates.settle({ gate: gate.id, rules })
+    expect(await store.gates.get(run.id, 'signoff')).toMatchObject({ state: 'approved' })
     expect((await store.events.of(run.id)).at(-1)?.event).toEqual({
       ...{ type: 'gate.decided.v1', gate: 'signoff', verdict: 'approved' },
     })
