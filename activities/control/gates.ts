@@ -1,7 +1,6 @@
 import { ApplicationFailure } from '@temporalio/activity'
-import { gateVariables, peopleOf } from '../../src/approval/released.ts'
-import { quorumOf } from '../../src/approval/rights.ts'
-import { excludedOf } from '../../src/config/people.ts'
+import { gateVariables } from '../../src/approval/released.ts'
+import { peopleOf, quorumOf } from '../../src/approval/rights.ts'
 import type { EnvironmentGate } from '../../src/config/types.ts'
 import { withheld } from '../../src/core/admission.ts'
 import {
@@ -72,12 +71,14 @@ export function createGateActivities(context: ControlContext) {
     const written = rights.writtenFor(detail.repo, environment, detail.plan) ?? []
     const groups = await rights.filled(detail.repo, written)
     const { window } = settings
+    // Those of a gate that is open are those that it was opened with, and whom they have turned out to be.
+    const identities = opened ? opened.identities : await identitiesOf(detail)
     const start = known?.state === 'open' ? known.openedAt : now
     return {
       approvers: [...new Set(groups.flatMap(({ members }) => members))].sort(),
       quorum: quorumOf(groups),
-      // Those of a gate that is open are those that it was opened with.
-      excluded: opened ? opened.excluded : await excludedFrom(detail),
+      excluded: [...new Set([...(opened?.excluded ?? []), ...peopleOf(config, identities ?? [])])].sort(),
+      ...(identities === undefined ? {} : { identities }),
       expiresAt: opened ? (opened.expiresAt ?? 0) : now + Math.min(settings.expiresMs, ownMs),
       groups,
       onExpiry: settings.onExpiry,
@@ -127,7 +128,7 @@ export function createGateActivities(context: ControlContext) {
    * Who wrote or pushed anything since the last release, as the commits say (which may only take a vote away), as the
    * forge has authenticated them, and as was told when it came: not every forge can be asked later.
    */
-  async function excludedFrom(detail: RunDetail): Promise<readonly string[]> {
+  async function identitiesOf(detail: RunDetail): Promise<readonly string[]> {
     const { repo, change } = detail
     const repository = repositoryOf(repo)
     const forge = repository && context.forges(repository)
@@ -144,8 +145,9 @@ export function createGateActivities(context: ControlContext) {
     const pushers = (await forge?.pushes?.pushersOf(ids)) ?? []
     const authors = commits.map(({ author, authorEmail }) => `${author} <${authorEmail}>`)
     const told = await store.runs.peopleBehind(repo, ids)
-    const people = [change, ...told].flatMap((one) => excludedOf(config, one))
-    return [...new Set([...people, ...peopleOf(config, [...pushers, ...authors])])].sort()
+    const people = [change, ...told].flatMap(({ author, pusher }) => [author, pusher])
+    const all = [...people, ...pushers, ...authors].filter((one) => one !== undefined)
+    return [...new Set(all)].sort()
   }
 
   async function castVote({ run, gate, key, answer, vote }: Parameters<ControlActivities['castVote']>[0]) {

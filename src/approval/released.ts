@@ -1,9 +1,7 @@
-import { excludedOf } from '../config/people.ts'
-import type { Config } from '../config/types.ts'
 import { subjectChanges, verdictOf } from '../core/approval.ts'
 import { fieldVariables } from '../core/form.ts'
 import { type Closed, closedAt } from '../core/window.ts'
-import type { GateRow, RunDetail } from '../store/types.ts'
+import type { GateRow, RunDetail, VoteRow } from '../store/types.ts'
 import type { Rights } from './rights.ts'
 
 export interface NotReleased {
@@ -52,14 +50,14 @@ export async function whyNotReleased(
   return closed && { why: `what is approved for ${gate.environment} waits ${closed.why}`, isPassing: true, closed }
 }
 
-/** People whom these names, logins and addresses belong to: they wrote or pushed what is to be released. */
-export function peopleOf(config: Config, identities: readonly string[]): readonly string[] {
-  return [...new Set(identities.flatMap((author) => excludedOf(config, { author })))].sort()
-}
-
-/** What was filled in at an approved gate, as variables of the jobs after it: of several approvals the last stands. */
+/**
+ * What was filled in at an approved gate, as variables of the jobs after it: of several approvals the last stands, of those
+ * that were enough. Whoever had lost the right when it was decided has decided nothing.
+ */
 export function gateVariables(gate: GateRow): Readonly<Record<string, string>> {
   if (gate.state !== 'approved') return {}
-  const last = gate.votes.findLast((one) => one.counts && one.answer === 'approve')
+  const { approvers, excluded } = gate.rules
+  const has = ({ by, breakGlass }: VoteRow) => breakGlass || (approvers.includes(by) && !excluded.includes(by))
+  const last = gate.votes.findLast((one) => one.counts && one.answer === 'approve' && has(one))
   return fieldVariables(last?.fields ?? {})
 }

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { approverIn, approversOf, operatorsOf, resolveApprovers, votersAtForge } from '../config/people.ts'
+import { approverIn, approversOf, excludedOf, operatorsOf, resolveApprovers, votersAtForge } from '../config/people.ts'
 import type { Config, RepositoryConfig } from '../config/types.ts'
 import type { Role } from '../core/admission.ts'
 import { type ApprovalGroup, type GateRules, groupsOf, rulesChange } from '../core/approval.ts'
@@ -100,7 +100,9 @@ export function createRights({ config, roleOf }: RightsDeps) {
       const whom = among && [...among, ...voters]
       const { window: _, ...rest } = rules
       const window = environmentNow?.gate?.window
-      const common = { ...rest, ...(window === undefined ? {} : { window }) }
+      // Somebody who wrote it may have come into the operator's file since.
+      const excluded = [...new Set([...rules.excluded, ...peopleOf(config, rules.identities ?? [])])].sort()
+      const common = { ...rest, excluded, ...(window === undefined ? {} : { window }) }
       if (rules.groups === undefined) {
         const current = approversOf(config, repo, environment)
         return { ...common, approvers: rules.approvers.filter((one) => current.includes(one)) }
@@ -137,16 +139,23 @@ export function rulesDigest({ people, teams, repositories }: Config): string {
     name,
     Object.values(environments).map((one) => [one.name, one.gate]),
   ])
-  const who = Object.values(people).map(({ name, roles, github, gitea, gitlab }) => [
+  const who = Object.values(people).map(({ name, roles, email, github, gitea, gitlab, git }) => [
     name,
     roles,
+    email,
     github,
     gitea,
     gitlab,
+    git,
   ])
   return createHash('sha256')
     .update(JSON.stringify([who, teams, gates]))
     .digest('hex')
+}
+
+/** People whom these names, logins and addresses belong to: they wrote or pushed what is to be released. */
+export function peopleOf(config: Config, identities: readonly string[]): readonly string[] {
+  return [...new Set(identities.flatMap((author) => excludedOf(config, { author })))].sort()
 }
 
 export function quorumOf(groups: readonly { readonly count: number }[]): number {

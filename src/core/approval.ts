@@ -40,6 +40,8 @@ export interface GateRules {
   readonly quorum: number
   /** People whose vote never counts: whoever wrote or pushed what is to be released. */
   readonly excluded: readonly string[]
+  /** Names, logins and addresses of those, as commits and the forge have them: of some the operator's file may know later whose they are. */
+  readonly identities?: readonly string[]
   /** Milliseconds since 1970; the gate is expired from then on, unless enough have approved. */
   readonly expiresAt?: number
   /** What whoever approves fills in. */

@@ -252,12 +252,26 @@ function objectionsTo(db: Transaction<Schema>, gates: readonly string[]): Promis
 }
 
 async function approve(tx: Writing, gate: Gate, rules: GateRules): Promise<void> {
-  await tx.db.updateTable('gates').set({ state: 'approved', decided_at: tx.now }).where('id', '=', gate.id).execute()
+  await decide(tx, gate, 'approved', rules)
   const detail = { subject: fromJson<Subject>(gate.subject), rules }
   await recordAudit(tx, { by: 'penstock', channel: 'timer', action: 'gate.approved', on: gate.id, detail })
   await appendEvents(tx, gate.run, `${gate.id}/decided`, [
     { type: 'gate.decided.v1', gate: gate.name, verdict: 'approved' },
   ])
+}
+
+/** With the rules by which it was decided: whose approvals were enough is told by these, and not by those it was opened with. */
+async function decide(
+  { db, now }: Writing,
+  { id }: Gate,
+  state: 'approved' | 'rejected',
+  rules: GateRules,
+): Promise<void> {
+  await db
+    .updateTable('gates')
+    .set({ state, decided_at: now, rules: JSON.stringify(rules) })
+    .where('id', '=', id)
+    .execute()
 }
 
 async function voidGate(tx: Writing, gate: Gate, why: string, now: Subject): Promise<void> {
@@ -381,7 +395,7 @@ async function vote(tx: Writing, input: Parameters<Gates['vote']>[0]): ReturnTyp
 
   const verdict = verdictNow(gate, [...before, row], objections, now, input.now)
   if (judged.counts && (verdict.kind === 'approved' || verdict.kind === 'rejected')) {
-    await db.updateTable('gates').set({ state: verdict.kind, decided_at: now }).where('id', '=', gate.id).execute()
+    await decide(tx, gate, verdict.kind, rules)
     await recordAudit(tx, {
       ...{ by: row.by, channel: row.channel, action: `gate.${verdict.kind}`, on: gate.id },
       // As they were at this moment: teams and roles change.

@@ -1,6 +1,7 @@
 import { afterEach, expect, test } from 'vitest'
 import { createBallots } from '../../src/approval/ballots.ts'
-import type { EnvironmentGate } from '../../src/config/types.ts'
+import type { EnvironmentGate, PersonConfig } from '../../src/config/types.ts'
+import type { FieldValues } from '../../src/core/form.ts'
 import { REPO } from '../forge/github.ts'
 import { type Release, startRelease } from './release.ts'
 
@@ -18,8 +19,8 @@ function ballots() {
   return createBallots({ config, store, clock, roleOf, proof: 'session' })
 }
 
-async function votes(by: string, answer: 'approve' | 'reject' = 'approve') {
-  const ballot = { gate: await it.gate(), answer, by, channel: 'api' }
+async function votes(by: string, answer: 'approve' | 'reject' = 'approve', fields: FieldValues = {}) {
+  const ballot = { gate: await it.gate(), answer, by, channel: 'api', fields }
   const judged = await ballots().judge(ballot)
   // Also what is refused at the door is sent: the run judges it by itself.
   await ballots().cast(ballot, `vote/${by}/${answer}/${ballot.gate.votes.length}`)
@@ -74,6 +75,37 @@ test('a forge that is down when the time is over expires nothing that people app
   // Not looked at before that, though its time is over.
   expect(down.expiresInMs).toBeUndefined()
   expect(await it.openGate()).toMatchObject({ kind: 'approved' })
+})
+
+test('who wrote it and comes into the operator’s file while the gate is open may not approve it', async () => {
+  it = await startRelease()
+  const people = it.team.config.people as Record<string, PersonConfig>
+  const [{ ada }, gate] = [people, await it.gate()]
+  if (ada === undefined) throw new Error('ada is one of the people')
+  // Nobody of the file at first, then one more approver, of whom her address is all that the commit says.
+  const { [ada.name]: _, ...others } = people
+  Object.assign(it.team.config, { people: others })
+  await it.team.store.gates.open(it.run, 'signoff', 'production', { ...gate.rules, excluded: [] }, gate.subject)
+  Object.assign(it.team.config, { people: { ...others, dora: { ...ada, name: 'dora', roles: ['approver'] } } })
+
+  expect(await votes('dora')).toMatchObject({ why: expect.stringContaining('dora wrote or pushed this change') })
+  expect((await it.openGate()).sentence).not.toContain('dora')
+  expect((await it.gate()).rules.excluded).toEqual(['dora'])
+})
+
+test('of the fields that were filled in those of whoever had lost the right at the decision are nobody’s', async () => {
+  it = await startRelease(
+    production(
+      `approvers: ["role:approver"], form: { fields: { canary: { type: number } } }, freezes: [{ zone: UTC, from: "${date(-1)}", to: "${date(1)}", reason: fair }]`,
+    ),
+  )
+  await votes('cyd', 'approve', { canary: 5 })
+  await votes('ben', 'approve', { canary: 100 })
+  const ben = it.team.config.people.ben as { roles: readonly string[] }
+  ben.roles = ['developer']
+  it.team.pass(3 * DAY_MS)
+
+  expect(await it.openGate()).toMatchObject({ kind: 'approved', variables: { CI_GATE_CANARY: '5' } })
 })
 
 test('what is told of a vote names whom it was judged as, and not whom its message names', async () => {
