@@ -103,18 +103,30 @@ export function createPromotion(context: ControlContext) {
     const admitted = admit('promotion', ON_A_BRANCH)
     if (admitted.kind === 'refused') return { outcome: 'failed', reason: admitted.sentence } as const
     const events = await store.events.of(detail.id)
-    const isJudged = events.some(({ event }) => event.type === 'promotion.judged.v1' && event.branch === branch)
+    const count = (type: 'promotion.judged.v1' | 'promotion.refused.v1') =>
+      events.filter(({ event }) => event.type === type && event.branch === branch).length
+    // One at a time, so that there is a refusal for each judgement that moved nothing.
+    const refusals = count('promotion.refused.v1')
+    const isJudged = count('promotion.judged.v1') > refusals
+    const refused = (why: string) =>
+      store.events.append(detail.id, `refused/${branch}/${refusals}`, [{ type: 'promotion.refused.v1', branch, why }])
     // Moved by a try that was ended before it could say so: the judgement before that move was the one that counts.
     if (!isJudged || (await forge.branchTip(branch)) !== commit) {
       const not = await whyNotReleased(rights, detail, await store.gates.get(detail.id, gate), context.clock())
+      if (not !== undefined && isJudged) await refused(not.why)
       if (not?.isPassing) return waitFor(detail, not)
       if (not !== undefined) return { outcome: 'failed', reason: not.why } as const
       const at = detail.stage === undefined ? {} : { stage: detail.stage }
       if (detail.status === 'waiting') await store.runs.setStatus(detail.id, 'running', at)
-      await store.events.append(detail.id, `judged/${branch}`, [{ type: 'promotion.judged.v1', branch, commit }])
+      await store.events.append(detail.id, `judged/${branch}${refusals === 0 ? '' : `/${refusals}`}`, [
+        { type: 'promotion.judged.v1', branch, commit },
+      ])
     }
     const moved = await fastForward(forge, detail, branch)
-    if (moved.kind === 'refused') return { outcome: 'failed', reason: moved.why } as const
+    if (moved.kind === 'refused') {
+      await refused(moved.why)
+      return { outcome: 'failed', reason: moved.why } as const
+    }
     await store.events.append(detail.id, `promoted/${branch}`, [{ type: 'branch.promoted.v1', branch, commit }])
     // The forge's webhook says the same; whichever comes first makes the run, so a lost delivery loses no release.
     await store.deliveries.record(

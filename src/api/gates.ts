@@ -262,7 +262,9 @@ export function gateRoutes({ config, store, clock, forges }: ApiDeps): readonly 
   }
 }
 
-function shown(gate: GateRow) {
+/** Addresses of those who wrote it are for judging only. */
+function shown({ rules: { identities: _, ...rules }, ...row }: GateRow) {
+  const gate = { ...row, rules }
   if (gate.state !== 'open') return gate
   const counted = gate.votes.filter((one) => one.counts)
   return { ...gate, standing: standingOf(gate.rules, counted) }

@@ -156,6 +156,8 @@ export type RunEvent =
     }
   /** Before the branch is moved: that the verdict of the gate holds now. */
   | { readonly type: 'promotion.judged.v1'; readonly branch: string; readonly commit: string }
+  /** The branch was not moved after all: what was judged before is to be judged again. */
+  | { readonly type: 'promotion.refused.v1'; readonly branch: string; readonly why: string }
   | { readonly type: 'branch.promoted.v1'; readonly branch: string; readonly commit: string }
 
 /** Of a manual test session: the attempt of the job that it is. */

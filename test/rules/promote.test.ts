@@ -115,6 +115,23 @@ test('what somebody moved by hand is judged as if it had not been moved', async 
   })
 })
 
+test('what was refused is judged again, also if somebody then moves the branch by hand', async () => {
+  it = await startRelease()
+  await approved()
+  fault({ kind: 'status', status: 500 })
+  // Judged, and not moved.
+  await expect(it.promote()).rejects.toMatchObject({ status: 500 })
+  const ben = it.team.config.people.ben as { roles: readonly string[] }
+  ben.roles = ['developer']
+  const refused = { outcome: 'failed', reason: expect.stringContaining('ben may not approve') }
+
+  expect(await it.promote()).toMatchObject(refused)
+  await it.team.forge.fastForward('production', it.commit)
+  expect(await it.promote()).toMatchObject(refused)
+  ben.roles = ['approver']
+  expect(await it.promote()).toEqual({ outcome: 'succeeded' })
+})
+
 test('an open gate, and a run that has ended, move nothing', async () => {
   it = await startRelease()
 
