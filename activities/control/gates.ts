@@ -143,7 +143,7 @@ export function createGateActivities(context: ControlContext) {
     }
     const ids = commits.map(({ commit }) => commit)
     const pushers = (await forge?.pushes?.pushersOf(ids)) ?? []
-    const authors = commits.map(({ author, authorEmail }) => `${author} <${authorEmail}>`)
+    const authors = commits.flatMap(({ author, authorEmail, others }) => [`${author} <${authorEmail}>`, ...others])
     const told = await store.runs.peopleBehind(repo, ids)
     const people = [change, ...told].flatMap(({ author, pusher }) => [author, pusher])
     const all = [...people, ...pushers, ...authors].filter((one) => one !== undefined)

@@ -109,10 +109,15 @@ function loginsOf({ github, gitea, gitlab, git }: PersonConfig): readonly string
   return [github, gitea, gitlab, git].filter((login) => login !== undefined)
 }
 
-/** `Ada Lovelace <ada@example.org>` names three: the whole, the name, the address. */
+/** GitHub's own address of whoever hides theirs: `583231+ada-l@users.noreply.github.com`. */
+const HIDDEN = /^(?:\d+\+)?([a-z\d-]+)@users\.noreply\.github\.com$/
+
+/** `Ada Lovelace <ada@example.org>` names three: the whole, the name, the address; and a login where that tells one. */
 function spellings(identity: string): readonly string[] {
   const whole = identity.trim().toLowerCase()
   const open = whole.indexOf('<')
   if (open < 0 || !whole.endsWith('>')) return [whole]
-  return [whole, whole.slice(0, open).trim(), whole.slice(open + 1, -1).trim()]
+  const address = whole.slice(open + 1, -1).trim()
+  const login = HIDDEN.exec(address)?.[1]
+  return [whole, whole.slice(0, open).trim(), address, ...(login === undefined ? [] : [login])]
 }

@@ -8,6 +8,8 @@ export interface CommitInfo {
   readonly author: string
   readonly authorEmail: string
   readonly title: string
+  /** Who else had a hand in it, as the commit says: `Name <address>` of its committer and of its co-authors. */
+  readonly others: readonly string[]
 }
 
 export interface Commit extends CommitInfo {
@@ -37,6 +39,11 @@ export class NoSuchCommit extends Error {
 const MOST_DIFFERENT = 1024 * 1024
 /** Beside `refs/heads`, which is fetched by others at the same time. */
 const SEEN = 'refs/seen/heads'
+/** What is asked of a commit: its co-authors are lines of one field. */
+const CO_AUTHORS = '%(trailers:key=Co-authored-by,valueonly,unfold,separator=%x0A)'
+const INFO = ['%an', '%ae', '%cn', '%ce', CO_AUTHORS, '%s']
+/** The committer of whatever GitHub itself writes, a merge say: nobody's. */
+const GITHUB_ITSELF = 'noreply@github.com'
 
 const HEADS = 'refs/heads/'
 
@@ -175,10 +182,9 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
     },
     async commitInfo(repo, commit) {
       const text = (
-        await git(['show', '--no-patch', '--format=%an%x00%ae%x00%s', commit], { dir: pathOf(repo) })
+        await git(['show', '--no-patch', `--format=${INFO.join('%x00')}`, commit], { dir: pathOf(repo) })
       ).toString()
-      const [author = '', authorEmail = '', title = ''] = text.trimEnd().split('\0')
-      return { author, authorEmail, title }
+      return infoOf(text.trimEnd().split('\0'))
     },
     async difference(repo, from, to, path) {
       const plain = ['--no-color', '--no-ext-diff', '--no-textconv', '--no-renames', '--text', '--unified=3']
@@ -207,16 +213,16 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
     },
     async between(repo, from, to, most) {
       const dir = pathOf(repo)
-      const format = '--format=%H%x00%an%x00%ae%x00%s'
+      const format = `--format=${['%H', ...INFO].join('%x00')}`
       const [listed, counted] = await Promise.all([
         git(['log', '-z', `--max-count=${most}`, format, `${from}..${to}`, '--'], { dir }),
         git(['rev-list', '--left-right', '--count', `${from}...${to}`, '--'], { dir }),
       ])
       const fields = listed.toString().split('\0')
       const commits: Commit[] = []
-      for (let at = 0; at + 3 < fields.length; at += 4) {
-        const [commit = '', author = '', authorEmail = '', title = ''] = fields.slice(at, at + 4)
-        commits.push({ commit, author, authorEmail, title })
+      for (let at = 0; at + INFO.length < fields.length; at += INFO.length + 1) {
+        const [commit = '', ...info] = fields.slice(at, at + INFO.length + 1)
+        commits.push({ commit, ...infoOf(info) })
       }
       const [behind = 0, count = 0] = counted.toString().split('\t').map(Number)
       return { commits, count, behind }
@@ -306,6 +312,14 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
 interface GitObject {
   readonly id: string
   readonly content: Buffer
+}
+
+function infoOf(fields: readonly string[]): CommitInfo {
+  const [author = '', authorEmail = '', committer = '', address = '', coAuthors = '', title = ''] = fields
+  const by =
+    address === GITHUB_ITSELF || (committer === author && address === authorEmail) ? [] : [`${committer} <${address}>`]
+  const others = [...by, ...coAuthors.split('\n').map((line) => line.trim())].filter((one) => one !== '')
+  return { author, authorEmail, title, others }
 }
 
 /** What `git cat-file --batch` says: for each question an object, or that there is none. */

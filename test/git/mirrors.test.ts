@@ -46,7 +46,44 @@ describe('mirrors', () => {
       author: 'Ada',
       authorEmail: 'ada@example.org',
       title: 'change a.txt',
+      others: [],
     })
+  })
+
+  it('tells everybody who had a hand in a commit, and GitHub, which commits for whoever merges there, is nobody', async () => {
+    const first = commit('a.txt', 'one')
+    const said =
+      'Work (#1)\n\n* first\n\n---------\n\nCo-authored-by: Cyd <cyd@example.org>\nco-authored-by: Dora <d@example.org>'
+    const committed = async (name: string, email: string) => {
+      run(
+        '-c',
+        `user.name=${name}`,
+        '-c',
+        `user.email=${email}`,
+        'commit',
+        '-q',
+        '--allow-empty',
+        '--author=Ada <a@b>',
+        '-m',
+        said,
+      )
+      run('push', '-q', 'origin', 'HEAD:master')
+      return run('rev-parse', 'HEAD')
+    }
+    await committed('Ben', 'ben@example.org')
+    const last = await committed('GitHub', 'noreply@github.com')
+    const mirrors = createMirrors({ dir: join(dir, 'mirrors') })
+    await mirrors.ensure('acme/web', { url: bare }, last)
+
+    const { commits } = await mirrors.between('acme/web', first, last, 10)
+
+    const both = ['Cyd <cyd@example.org>', 'Dora <d@example.org>']
+    expect(commits.map(({ others }) => others)).toEqual([both, ['Ben <ben@example.org>', ...both]])
+    expect(commits.map(({ author, title }) => [author, title])).toEqual([
+      ['Ada', 'Work (#1)'],
+      ['Ada', 'Work (#1)'],
+    ])
+    expect((await mirrors.commitInfo('acme/web', last)).others).toEqual(both)
   })
 
   it('says that a file is missing, at the top and in a folder that is missing, too', async () => {

@@ -198,6 +198,22 @@ test('author and pushers of all that is new since the last release are excluded,
   expect(await store.gates.waiting()).toHaveLength(2)
 })
 
+test('so are co-authors of what was squashed into one commit, also those who hide their address', async () => {
+  it = await startRelease()
+  const { world } = it.team
+  const message = (who: string) => `Work (#1)\n\n* first\n\nCo-authored-by: ${who}`
+  const trees = { files: { 'b.txt': 'b' }, parent: it.commit }
+  const work = await world.push(REPO, 'master', {
+    by: 'ada',
+    message: message('X <7+cyd@users.noreply.github.com>'),
+    ...trees,
+  })
+  await it.team.settle()
+  const run = (await it.team.runs()).find(({ change }) => change.commit === work)
+
+  expect(await it.excludedFor(run?.id ?? '')).toEqual(['ada', 'cyd'])
+})
+
 test('so is who opened the pull request that it came by, whatever names stand in its commits', async () => {
   it = await startRelease()
   const { world } = it.team

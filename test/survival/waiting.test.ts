@@ -91,7 +91,10 @@ async function startWorker(bundle: WorkflowBundleWithSourceMap, wrongBy = 0) {
   const activities = createControlActivities({
     ...{ config, store: own, clock: () => clock() + wrongBy, log: LOG },
     // No repository: a run has one commit, and production is where it is.
-    mirrors: { ensure: async () => {}, commitInfo: async () => ({ author: 'x', authorEmail: 'x@x', title: 'x' }) },
+    mirrors: {
+      ensure: async () => {},
+      commitInfo: async () => ({ author: 'x', authorEmail: 'x@x', title: 'x', others: [] }),
+    },
     forges: () => ({
       source: async () => ({ url: dir }),
       branchTip: async () => undefined,
