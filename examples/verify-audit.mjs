@@ -65,20 +65,31 @@ process.exitCode = wrong.length > 0 ? 1 : 0
 /** By the rules as they were when it was decided; every vote must be about what the gate was opened for. */
 function whyNotApproved({ rules: opened, subject, votes }, at, rules = opened) {
   const why = []
+  // What had its approvals in time and waited for its window did not expire; who may approve may have changed since.
+  const wasEnoughBefore = ({ at }) => rules.window !== undefined && [rules, opened].some((one) => isEnough(one, at))
+  const isEnough = (by, at) => {
+    const before = votes.filter((one) => one.answer === 'approve' && one.at < by.expiresAt && one.at <= at)
+    const [filled, asked] = placesOf(by, new Set(before.map((one) => one.by)))
+    return filled >= asked
+  }
   for (const vote of votes) {
     if (canonical(vote.subject) !== canonical(subject)) why.push(`${vote.by} voted on something else`)
     if (vote.at > at) why.push(`${vote.by} voted after the decision`)
-    if (rules.expiresAt !== undefined && vote.at >= rules.expiresAt) why.push(`${vote.by} voted too late`)
+    if (rules.expiresAt !== undefined && vote.at >= rules.expiresAt && !wasEnoughBefore(vote))
+      why.push(`${vote.by} voted too late`)
     if (vote.answer === 'reject') why.push(`${vote.by} rejected it`)
     if (!vote.breakGlass && rules.excluded.includes(vote.by)) why.push(`${vote.by} wrote or pushed it`)
   }
   if (votes.some(({ breakGlass }) => breakGlass)) return why
   const approvals = new Set(votes.filter(({ answer }) => answer === 'approve').map(({ by }) => by))
-  const groups = rules.groups ?? [{ count: rules.quorum, members: rules.approvers }]
-  const filled = placesFilled(groups, approvals)
-  const asked = groups.reduce((sum, { count }) => sum + count, 0)
+  const [filled, asked] = placesOf(rules, approvals)
   if (filled < asked) why.push(`${filled} of ${asked} approvals`)
   return why
+}
+
+function placesOf(rules, people) {
+  const groups = rules.groups ?? [{ count: rules.quorum, members: rules.approvers }]
+  return [placesFilled(groups, people), groups.reduce((sum, { count }) => sum + count, 0)]
 }
 
 /** How many places of all groups these people can fill, each person one. */

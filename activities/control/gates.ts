@@ -20,8 +20,9 @@ import type { ControlContext } from './context.ts'
 /** Further back nobody is looked for: an installation that has released nothing for so long has other troubles. */
 const COMMITS_OF_A_RELEASE = 1_000
 
-/** While a forge cannot be asked on whom the verdict depends. */
+/** While a forge cannot be asked on whom the verdict depends; at last so seldom that a run of weeks keeps its history. */
 const ASK_AGAIN_MS = 5 * 60_000
+const ASK_AGAIN_AT_LAST_MS = 60 * 60_000
 
 /** Sign-off by people. */
 export function createGateActivities(context: ControlContext) {
@@ -133,13 +134,16 @@ export function createGateActivities(context: ControlContext) {
     const repository = repositoryOf(repo)
     const forge = repository && context.forges(repository)
     const source = await forge?.source()
-    const tip = repository && (await forge?.branchTip(repository.branches.production))
     if (source !== undefined) await mirrors.ensure(repo, source, change.commit)
     // Before the first release there is no last one: then it is this change alone.
     let commits: readonly Commit[] = [{ commit: change.commit, ...(await mirrors.commitInfo(repo, change.commit)) }]
-    if (source !== undefined && tip !== undefined) {
-      await mirrors.ensure(repo, source, tip)
-      commits = [...commits, ...(await mirrors.between(repo, tip, change.commit, COMMITS_OF_A_RELEASE)).commits]
+    const production = repository?.branches.production
+    // What we have released, not what the branch is at: whoever may push there could move it past what they wrote.
+    const released = production === undefined ? undefined : await store.runs.lastReleased(repo, production)
+    const base = released ?? (production === undefined ? undefined : await forge?.branchTip(production))
+    if (source !== undefined && base !== undefined) {
+      await mirrors.ensure(repo, source, base)
+      commits = [...commits, ...(await mirrors.between(repo, base, change.commit, COMMITS_OF_A_RELEASE)).commits]
     }
     const ids = commits.map(({ commit }) => commit)
     const pushers = (await forge?.pushes?.pushersOf(ids)) ?? []
@@ -220,7 +224,9 @@ export function createGateActivities(context: ControlContext) {
     const isUnasked = rules.groups?.some((one) => one.unasked !== undefined) ?? false
     const isAsked = verdict.kind === 'open' && verdict.missing > 0
     const reminder = isAsked ? rules.reminders?.[row.reminded?.count ?? 0] : undefined
-    const looks = [reminder, closed?.until, isUnasked ? now + ASK_AGAIN_MS : undefined].filter((at) => at !== undefined)
+    const looks = [reminder, closed?.until, isUnasked ? now + askAgainIn(row, now) : undefined].filter(
+      (at) => at !== undefined,
+    )
     return {
       kind: 'open',
       sentence: gateSentence({ ...row, rules, votes, ...(closed === undefined ? {} : { closed }) }),
@@ -233,6 +239,11 @@ export function createGateActivities(context: ControlContext) {
   }
 
   return { openGate, castVote, expireGate }
+}
+
+function askAgainIn({ openedAt, votes }: GateRow, now: number): number {
+  const since = Math.max(openedAt, ...votes.map(({ at }) => at))
+  return Math.min(ASK_AGAIN_AT_LAST_MS, Math.max(ASK_AGAIN_MS, (now - since) / 2))
 }
 
 function variablesOf(row: GateRow): Pick<GateAnswer, 'variables'> {

@@ -105,7 +105,8 @@ export function createApp(deps: ApiDeps): Express {
       if (!may(caller, route.permission)) {
         if (caller.kind === 'person') {
           const params = Object.entries(request.params).map(([key, value]) => [key, String(value)])
-          await route.onRefused?.(caller.name, Object.fromEntries(params))
+          if (route.onRefused !== undefined)
+            await route.onRefused(caller.name, Object.fromEntries(params), await bodyOfRefused(route, request))
         }
         throw new ProblemError(
           problem(403, `this needs the permission "${route.permission}", which none of your roles gives`),
@@ -163,6 +164,16 @@ export function createApp(deps: ApiDeps): Express {
     } finally {
       clearInterval(recheck)
       gone.abort()
+    }
+  }
+
+  /** What is wrong with it is nothing that a refusal waits for. */
+  async function bodyOfRefused(route: Route, request: Request): Promise<unknown> {
+    try {
+      return (await readBody(route, request)).body
+    } catch (err) {
+      if (err instanceof ProblemError || err instanceof JsonRefused) return undefined
+      throw err
     }
   }
 

@@ -105,6 +105,14 @@ export function gateRoutes({ config, store, clock, forges }: ApiDeps): readonly 
       summary:
         'One answer to several gates at once, of one run or of many. Each is judged for itself, and `results` says of each what became of it: `accepted`, or `status` and `why`; `gate` may be left out where the run waits at one.',
       body: { kind: 'json', schema: Together },
+      async onRefused(by, _, body) {
+        const asked = Together.safeParse(body)
+        if (!asked.success) return
+        for (const { run, gate } of asked.data.gates) {
+          for (const name of gate === undefined ? await openGatesOf(run) : [gate])
+            await refused(by, { run: String(run), gate: name }, { answer: asked.data.answer })
+        }
+      },
       async handle({ body, by }) {
         const { gates, answer, comment, channel, fields } = body as z.infer<typeof Together>
         const results: unknown[] = []
@@ -148,6 +156,8 @@ export function gateRoutes({ config, store, clock, forges }: ApiDeps): readonly 
         const done = await store.gates.review(gate.id, { by, comment, channel })
         if (done === 'own')
           throw new ProblemError(problem(403, `${by} broke the glass here; another person must review it`))
+        if (done === 'author')
+          throw new ProblemError(problem(403, `${by} wrote or pushed this change; another person must review it`))
         if (done === 'known')
           throw new ProblemError(problem(409, `it was reviewed by ${gate.review?.by ?? 'somebody'}`))
         return json({ run: run.number, id: run.id, gate: gate.name, by }, 201)
@@ -160,12 +170,16 @@ export function gateRoutes({ config, store, clock, forges }: ApiDeps): readonly 
       summary:
         'A vote token, good for one vote within an hour, to send the Temporal signal `approve` or `reject` oneself.',
       body: { kind: 'json', schema: TokenRequest },
+      onRefused: (by, params) => refused(by, params, { token: true }),
       async handle({ params, body, by }) {
         const run = await findRun(store, params)
         const gate = await findGate(run, params.gate)
         const judged = await judge(run, { gate, answer: 'approve', by })
-        if (!judged.counts) throw refusal(judged.why, gate, by)
         const { channel } = body as z.infer<typeof TokenRequest>
+        if (!judged.counts) {
+          await ballots.refused({ gate, answer: 'approve', by, channel }, `no vote token is made: ${judged.why}`)
+          throw refusal(judged.why, gate, by)
+        }
         const token = await store.gates.mintToken(run.id, gate.name, by, channel, HAND_TOKEN_MS)
         return json(
           {
@@ -240,6 +254,12 @@ export function gateRoutes({ config, store, clock, forges }: ApiDeps): readonly 
       const { status, detail, errors } = err.problem
       return { run: number, gate: name, accepted: false, status, why: detail, errors }
     }
+  }
+
+  async function openGatesOf(number: number): Promise<readonly string[]> {
+    const run = await store.runs.byNumber(number)
+    const newest = new Map((run === undefined ? [] : await store.gates.ofRun(run.id)).map((gate) => [gate.name, gate]))
+    return [...newest.values()].filter(({ state }) => state === 'open').map(({ name }) => name)
   }
 
   async function onlyGate(run: RunDetail): Promise<string> {

@@ -48,8 +48,8 @@ export interface Route {
     | { readonly kind: 'json'; readonly schema: z.ZodType }
     | { readonly kind: 'bytes'; readonly max: number }
   handle(asked: Asked, request: IncomingMessage): Promise<Reply>
-  /** Somebody known whose roles do not give the permission has asked. */
-  onRefused?(by: string, params: Readonly<Record<string, string>>): Promise<void>
+  /** Somebody known whose roles do not give the permission has asked; `body`: undefined where it is none that fits. */
+  onRefused?(by: string, params: Readonly<Record<string, string>>, body: unknown): Promise<void>
 }
 
 export function json(body: unknown, status = 200, headers?: Readonly<Record<string, string>>): Reply {

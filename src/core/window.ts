@@ -87,7 +87,10 @@ export function spanOf({ zone, from, to }: Pick<Freeze, 'zone' | 'from' | 'to'>)
   readonly end: number
 } {
   const isWholeDay = !to.includes('T')
-  return { start: firstInstant(zone, wallOf(from)), end: firstInstant(zone, wallOf(to) + (isWholeDay ? DAY_MS : 0)) }
+  const start = firstInstant(zone, wallOf(from))
+  if (isWholeDay) return { start, end: firstInstant(zone, wallOf(to) + DAY_MS) }
+  // In an hour that comes twice both are frozen: nobody is surprised by a freeze that was over an hour early.
+  return { start, end: instantsOf(zone, wallOf(to)).at(-1) ?? start }
 }
 
 /** A date, or a date with a time, as if it were UTC; not a number where no calendar has it. */

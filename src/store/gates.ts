@@ -192,6 +192,7 @@ export function createGates(database: Database): Gates {
         if (gate === undefined || gate.broken === null) return 'not_broken'
         if (gate.review !== null) return 'known'
         if (fromJson<BrokenGlass>(gate.broken).by === by) return 'own'
+        if (fromJson<GateRules>(gate.rules).excluded.includes(by)) return 'author'
         const review: Review = { by, comment, channel, at: tx.now }
         await tx.db
           .updateTable('gates')

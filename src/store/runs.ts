@@ -199,6 +199,20 @@ export function createRuns(database: Database): Runs {
         await recordAudit(tx, { by, channel: 'api', action: 'run.override', on: id, detail: { reason } })
       }),
 
+    lastReleased: (repo, branch) =>
+      database.read(async (db) => {
+        const last = await db
+          .selectFrom('runs')
+          .innerJoin('events', 'events.run', 'runs.id')
+          .select('runs.commit_id')
+          .where('runs.repo', '=', repo)
+          .where('events.append_key', '=', `promoted/${branch}`)
+          .orderBy('events.position', 'desc')
+          .limit(1)
+          .executeTakeFirst()
+        return last?.commit_id
+      }),
+
     releasedCandidate: (repo, ref, commit) =>
       database.read(async (db) => {
         const rows = await db

@@ -369,6 +369,8 @@ export interface Runs {
   requestCancel(id: string, by: string, reason: string): Promise<boolean>
   /** An operator lets the deploy stage of this production push go on without a passed candidate run. */
   recordOverride(id: string, by: string, reason: string): Promise<void>
+  /** The commit to which a run of the repository has moved this branch last; undefined: none has. */
+  lastReleased(repo: string, branch: string): Promise<string | undefined>
   /** The newest run for exactly this commit on `ref` whose gate was approved, with its deliverables; else undefined. */
   releasedCandidate(repo: string, ref: string, commit: string): Promise<RunDetail | undefined>
 }
@@ -527,7 +529,7 @@ export interface Gates {
   /** Passed by break-glass, and not reviewed by anybody, oldest first. */
   toReview(): Promise<readonly GateRow[]>
   /** By the gate's id. The first review stands. Nobody reviews what they have done themselves. */
-  review(gate: string, review: Omit<Review, 'at'>): Promise<'reviewed' | 'known' | 'not_broken' | 'own'>
+  review(gate: string, review: Omit<Review, 'at'>): Promise<'reviewed' | 'known' | 'not_broken' | 'own' | 'author'>
   /** By the gate's id. While it stands, an open gate is not approved. One a person; a gate that is decided takes none. */
   object(gate: string, objection: ObjectionRow): Promise<void>
   /** Takes back what this person has objected. If that was all that was missing, the gate is approved by it. */

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { GateRow } from '../../src/store/types.ts'
 import { gateOn, sendVotes } from './gate.ts'
 import { type Running, startServer } from './server.ts'
 
@@ -70,6 +71,28 @@ describe('an export of the audit', () => {
         ],
       }),
     ])
+  })
+
+  test('holds where somebody approves late what had its approvals in time, and waited for its hours', async () => {
+    const day = (inDays: number) => new Date(server.now() + inDays * 86_400_000).toISOString().slice(0, 10)
+    const freeze = { zone: 'UTC', from: day(-1), to: day(5), reason: 'fair' }
+    const expiresAt = server.now() + 1_000
+    const { run, path } = await gateOn(server, { expiresAt, window: { freezes: [freeze] } })
+    await server.ask('ben', 'POST', `${path}/approve`, {})
+    await sendVotes(server)
+    server.now(2_000)
+    await server.ask('cyd', 'POST', `${path}/approve`, {})
+    expect(await sendVotes(server)).toEqual([expect.objectContaining({ counts: true })])
+    server.now(10 * 86_400_000)
+    const { id, rules } = (await server.store.gates.get(run.id, 'approval')) as GateRow
+    await server.store.gates.settle({ gate: id, rules })
+    const text = await exported()
+
+    expect(await verify(text)).toMatchObject({ code: 0, problems: '', gates: [{ state: 'approved' }] })
+    const isVote = (line: string) => line.includes('"gate.vote"') && line.includes('"ben"')
+    const lines = text.split('\n').map((line) => (isVote(line) ? line.replace(/"at":\d+/, `"at":${expiresAt}`) : line))
+    const late = await verify(lines.join('\n'))
+    expect(late.problems).toContain('voted too late')
   })
 
   test.each([

@@ -225,7 +225,38 @@ describe('a gate with a form', () => {
   })
 })
 
+test('whoever is refused at the answer to several gates, or a vote token, stands in the audit of each gate', async () => {
+  const first = await gateOn(server, { pusher: 'ben' })
+  const second = await gateOn(server)
+  const gates = [{ run: first.run.number }, { run: second.run.number, gate: 'approval' }, { run: 999_999 }]
+
+  const answers = [
+    await server.ask('dev', 'POST', '/api/v1/gates/answer', { answer: 'approve', gates }),
+    await server.ask('dev', 'POST', '/api/v1/gates/answer', { answer: 'approve' }),
+    await server.ask('dev', 'POST', `${first.path}/token`, {}),
+    await server.ask('ben', 'POST', `${first.path}/token`, {}),
+  ]
+
+  expect(answers.map(({ status }) => status)).toEqual([403, 403, 403, 403])
+  const refused = (await server.store.audit.list({ limit: 50 })).filter(({ action }) => action === 'gate.vote')
+  const [one, other] = [`${first.run.id}/approval/1`, `${second.run.id}/approval/1`]
+  expect(refused.map(({ by, on, detail }) => `${by} ${on} ${(detail as { counts: boolean }).counts}`).sort()).toEqual(
+    [`ben ${one} false`, `dev ${one} false`, `dev ${one} false`, `dev ${other} false`].sort(),
+  )
+})
+
 describe('break-glass', () => {
+  test('is not reviewed by whoever wrote the change', async () => {
+    const { path } = await gateOn(server, { pusher: 'ada', quorum: 2 })
+    await server.ask('ops', 'POST', `${path}/break-glass`, { reason: 'the site is down' })
+    await sendVotes(server)
+
+    const author = await server.ask('ada', 'POST', `${path}/review`, { comment: 'my change is fine' })
+    const other = await server.ask('ben', 'POST', `${path}/review`, { comment: 'it was needed' })
+
+    expect([author.status, other.status]).toEqual([403, 201])
+  })
+
   test('of an operator passes the gate, is seen at run and gate, and is reviewed by somebody else', async () => {
     const { path, run } = await gateOn(server, { quorum: 2 })
 

@@ -148,7 +148,7 @@ describe('the command line', () => {
 
   test('a followed run whose gate expired ends with exit code 1, though nothing of it failed, until a retry is asked anew', async () => {
     const { run } = await gateOn(server, { expiresAt: server.now() + 1_000, onExpiry: 'skip' })
-    server.now(server.now() + 2_000)
+    server.now(2_000)
     await server.store.gates.expire(run.id, 'approval')
     await server.store.events.append(run.id, 'end', [{ type: 'run.finished.v1', try: 1, outcome: 'succeeded' }])
 

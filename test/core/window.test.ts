@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
-import { closedAt, isZone, type Window, wallOf } from '../../src/core/window.ts'
+import { closedAt, isZone, spanOf, type Window, wallOf } from '../../src/core/window.ts'
 
 const at = (iso: string) => Date.parse(iso)
 const until = (window: Window, now: string) => {
@@ -15,6 +15,17 @@ const BERLIN: Window = {
 const daily = (zone: string, from: string, to: string): Window => ({
   hours: { zone, days: ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'], from, to },
   freezes: [],
+})
+
+describe('a freeze that ends in the hour that comes twice', () => {
+  test.each([
+    ['at a time: when that comes for the last time', '2026-10-25T02:30', '2026-10-25T01:30:00.000Z'],
+    ['with the day: at its midnight', '2026-10-25', '2026-10-25T23:00:00.000Z'],
+  ])('%s', (_, to, expected) => {
+    const { end } = spanOf({ zone: 'Europe/Berlin', from: '2026-10-24', to })
+
+    expect(new Date(end).toISOString()).toBe(expected)
+  })
 })
 
 describe('hours', () => {

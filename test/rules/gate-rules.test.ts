@@ -254,3 +254,16 @@ test('what was given a gate after the plan was made takes nothing from a run tha
   expect(late).toEqual({ outcome: 'failed', reason: sentence })
   expect(released).toMatchObject({ kind: 'granted' })
 })
+
+test('a forge that cannot be asked is asked again after five minutes, and at last once an hour', async () => {
+  it = await startRelease(production('approvals: [{ from: ["forge:maintain"] }]'))
+  const asks = 'GET /repos/{owner}/{repo}/collaborators/{username}/permission'
+  it.team.hub.github.fault({ on: (template: string) => template === asks, kind: 'status', status: 422, times: 1_000 })
+
+  const first = await it.openGate()
+  it.team.pass(DAY_MS)
+  const late = await it.openGate()
+
+  expect(first.lookInMs).toBe(5 * 60_000)
+  expect(late.lookInMs).toBe(60 * 60_000)
+})

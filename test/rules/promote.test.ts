@@ -198,6 +198,21 @@ test('author and pushers of all that is new since the last release are excluded,
   expect(await store.gates.waiting()).toHaveLength(2)
 })
 
+test('the last release is what Penstock has released, wherever somebody has moved production since', async () => {
+  it = await startRelease()
+  await approved()
+  expect(await it.promote()).toEqual({ outcome: 'succeeded' })
+  const { world, hub } = it.team
+  const work = await world.push(REPO, 'master', { by: 'ben', message: 'Work', files: { b: 'b' }, parent: it.commit })
+  await it.team.settle()
+  await hub.forge().fastForward('production', work)
+  const last = await world.push(REPO, 'master', { by: 'ada', message: 'Last', files: { c: 'c' }, parent: work })
+  await it.team.settle()
+  const run = (await it.team.runs()).find(({ change }) => change.ref === 'refs/heads/master' && change.commit === last)
+
+  expect(await it.excludedFor(run?.id ?? '')).toEqual(['ada', 'ben'])
+})
+
 test('so are co-authors of what was squashed into one commit, also those who hide their address', async () => {
   it = await startRelease()
   const { world } = it.team
