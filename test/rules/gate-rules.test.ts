@@ -71,7 +71,7 @@ test('a forge that is down when the time is over expires nothing that people app
   const down = await it.activities.expireGate({ run: it.run, gate: 'signoff' })
   hub.github.clearFaults?.()
 
-  expect(down).toMatchObject({ kind: 'open', lookInMs: 5 * 60_000 })
+  expect(down).toMatchObject({ kind: 'open', lookInMs: 60 * 60_000 })
   // Not looked at before that, though its time is over.
   expect(down.expiresInMs).toBeUndefined()
   expect(await it.openGate()).toMatchObject({ kind: 'approved' })
