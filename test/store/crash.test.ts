@@ -36,7 +36,15 @@ beforeAll(async () => {
   await mkdir(join(ROOT, 'node_modules/.cache'), { recursive: true })
   program = await mkdtemp(join(ROOT, 'node_modules/.cache/penstock-crash-'))
   await writeFile(join(program, 'package.json'), '{"type":"module"}')
-  for (const folder of ['src/core', 'src/core/report', 'src/store']) {
+  for (const folder of [
+    'src/core',
+    'src/core/pool',
+    'src/core/report',
+    'src/pattern',
+    'src/pools',
+    'src/store',
+    'src/store/pools',
+  ]) {
     for (const file of await readdir(join(ROOT, folder))) {
       if (!file.endsWith('.ts')) continue
       const source = await readFile(join(ROOT, folder, file), 'utf8')
