@@ -5,7 +5,7 @@ import { revoke } from './leases.ts'
 import type { Actor, Refusal, ReservationRow, Reservations } from './pool-types.ts'
 import { canEverServe, grant, insertRequest, leave, personHolder, present, reservationOf } from './pools/queue.ts'
 import { impossibleSentence, toWaiterRow } from './pools/sentences.ts'
-import { leasesOf, readTables, type Tables } from './pools/tables.ts'
+import { heldOf, leasesOf, readTables, type Tables } from './pools/tables.ts'
 import type { Schema } from './schema.ts'
 import { findUnit, noPool, noUnit, refused } from './units.ts'
 
@@ -106,9 +106,7 @@ export function createReservations(database: Database): Reservations {
         if (row.ended_at !== null || leasesOf(tables.units, from).length === 0)
           return refused(`reservation ${id} holds nothing`)
         const share = tables.pools.get(row.pool)?.share
-        const theirs = tables.units
-          .filter((unit) => unit.pool === row.pool)
-          .flatMap((unit) => unit.leases.filter((lease) => lease.party === `person:${to}`)).length
+        const theirs = heldOf(tables, row.pool, `person:${to}`)
         const handed = leasesOf(tables.units, from).length
         if (share !== undefined && theirs + handed > share)
           return refused(
@@ -149,9 +147,7 @@ export function createReservations(database: Database): Reservations {
         const longest = tables.pools.get(pool)?.maxHoldMs ?? LONGEST_RESERVATION_MS
         if (forMs > longest) return tooLong(pool, longest)
         const share = tables.pools.get(pool)?.share
-        const own = tables.units.flatMap((one) =>
-          one.pool === pool ? one.leases.filter(({ party }) => party === `person:${by.person}`) : [],
-        ).length
+        const own = heldOf(tables, pool, `person:${by.person}`)
         if (share !== undefined && own + 1 > share)
           return refused(
             `you hold ${own} of pool "${pool}", and nobody may hold more than ${share}: give one back first`,

@@ -3,7 +3,16 @@ import { inTurn } from '../../core/pool/grants.ts'
 import { JOB_SLOTS } from '../../core/pool/state.ts'
 import { type Nearest, nearestUnit } from '../../pools/where.ts'
 import type { WaiterRow } from '../pool-types.ts'
-import { ENVIRONMENT_POOL, fits, holdersFor, isHandedOver, type Request, type Tables, type Unit } from './tables.ts'
+import {
+  ENVIRONMENT_POOL,
+  fits,
+  heldOf,
+  holdersFor,
+  isHandedOver,
+  type Request,
+  type Tables,
+  type Unit,
+} from './tables.ts'
 
 export function waitersInTurn({ requests }: Pick<Tables, 'requests'>): readonly Request[] {
   return inTurn(requests.filter((one) => one.state === 'waiting'))
@@ -48,12 +57,11 @@ function waitingSentence(tables: Tables, request: Request, position: number): st
   ].join('; ')
 }
 
-function shareSentence({ pools, units }: Tables, { requests, party }: Request): readonly string[] {
+function shareSentence(tables: Tables, { requests, party }: Request): readonly string[] {
   return requests.flatMap(({ pool, count }) => {
-    const share = pools.get(pool)?.share
+    const share = tables.pools.get(pool)?.share
     if (share === undefined) return []
-    const held = units.filter((unit) => unit.pool === pool).flatMap(({ leases }) => leases)
-    const own = held.filter((lease) => lease.party === party).length
+    const own = heldOf(tables, pool, party)
     return own + count > share ? [`${personOf(party)} holds ${own} of the ${share} that it may of pool "${pool}"`] : []
   })
 }

@@ -133,6 +133,12 @@ export function sharesOf({ pools }: Pick<Tables, 'pools'>): PoolState['shares'] 
   return Object.fromEntries([...pools].flatMap(([pool, { share }]) => (share === undefined ? [] : [[pool, share]])))
 }
 
+/** How many places of a pool count to the share of a repository or person. */
+export function heldOf({ units }: Pick<Tables, 'units'>, pool: string, party: string): number {
+  const leases = units.flatMap((unit) => (unit.pool === pool ? unit.leases : []))
+  return leases.filter((lease) => lease.party === party).length
+}
+
 /** Whether it may be given on, as soon as somebody gives it back. */
 function isOpen({ phase, quarantined, service, leases }: Unit): boolean {
   return phase === 'ready' && quarantined === null && service === 'in_service' && leases.every(isHeard)
