@@ -3,7 +3,16 @@ import type { Database, Writing } from './database.ts'
 import { recordAudit } from './database.ts'
 import { revoke } from './leases.ts'
 import type { Actor, Refusal, ReservationRow, Reservations } from './pool-types.ts'
-import { canEverServe, grant, insertRequest, leave, personHolder, present, reservationOf } from './pools/queue.ts'
+import {
+  canEverServe,
+  changeUnit,
+  grant,
+  insertRequest,
+  leave,
+  personHolder,
+  present,
+  reservationOf,
+} from './pools/queue.ts'
 import { impossibleSentence, toWaiterRow } from './pools/sentences.ts'
 import { heldOf, leasesOf, readTables, type Tables } from './pools/tables.ts'
 import type { Schema } from './schema.ts'
@@ -124,12 +133,7 @@ export function createReservations(database: Database): Reservations {
             .where('unit', '=', unit.unit)
             .where('holder', '=', from)
             .execute()
-          await tx.db
-            .updateTable('units')
-            .set({ fence })
-            .where('pool', '=', unit.pool)
-            .where('unit', '=', unit.unit)
-            .execute()
+          await changeUnit(tx, unit.pool, unit.unit, { fence })
         }
         await tx.db.updateTable('requests').set({ holder, party }).where('holder', '=', from).execute()
         await tx.db.updateTable('reservations').set({ person: to }).where('id', '=', id).execute()

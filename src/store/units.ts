@@ -3,7 +3,7 @@ import { JOB_SLOTS } from '../core/pool/state.ts'
 import type { Database, Writing } from './database.ts'
 import { recordAudit } from './database.ts'
 import type { Actor, Care, Refusal, Units } from './pool-types.ts'
-import { firstPhase, grant, judgeAnew, leave, NEW_UNIT, startCare } from './pools/queue.ts'
+import { changeUnit, firstPhase, grant, judgeAnew, leave, NEW_UNIT, startCare } from './pools/queue.ts'
 import { ENVIRONMENT_POOL, isHandedOver, readTables, type Tables, type Unit } from './pools/tables.ts'
 
 /** So often reset or probe may fail before the unit counts as broken. */
@@ -78,7 +78,7 @@ export function createUnits(database: Database): Units {
     removeUnit: (by, pool, unit) =>
       change(by, { pool, unit }, 'unit.removed', {}, async (tx, _tables, known) => {
         if (known.source === 'file') return inTheFile(`unit "${unit}" of pool "${pool}"`)
-        await update(tx, pool, unit, { gone: 1 })
+        await changeUnit(tx, pool, unit, { gone: 1 })
         await judgeAnew(tx)
         return undefined
       }),
@@ -90,7 +90,7 @@ export function createUnits(database: Database): Units {
           return refused(`${pool}/${unit} is held by ${holders}: drain it, or take it`)
         }
         const isEmpty = service === 'draining' && leases.length === 0
-        await update(tx, pool, unit, {
+        await changeUnit(tx, pool, unit, {
           service: isEmpty ? 'maintenance' : service,
           service_by: service === 'in_service' ? null : by.person,
           service_reason: service === 'in_service' || reason === '' ? null : reason,
@@ -105,7 +105,7 @@ export function createUnits(database: Database): Units {
       change(by, { pool, unit }, 'unit.cleared', { reason }, async (tx, tables, { leases }) => {
         const ended = leases.filter((lease) => lease.ended_at !== null).map(({ holder }) => holder)
         await leave(tx, tables, ended, { isGone: true })
-        await update(tx, pool, unit, { quarantined: null, phase: 'ready', failures: 0 })
+        await changeUnit(tx, pool, unit, { quarantined: null, phase: 'ready', failures: 0 })
         await grant(tx)
         return undefined
       }),
@@ -143,10 +143,10 @@ export function createUnits(database: Database): Units {
         const next = { tries: number + 1, due_at: tx.now }
         if (failure === undefined) {
           if (known.phase === 'resetting' && settings?.probe !== undefined) {
-            await update(tx, pool, unit, { ...next, phase: 'probing' })
+            await changeUnit(tx, pool, unit, { ...next, phase: 'probing' })
             return
           }
-          await update(tx, pool, unit, { ...next, phase: 'ready', failures: 0, quarantined: null })
+          await changeUnit(tx, pool, unit, { ...next, phase: 'ready', failures: 0, quarantined: null })
           if (known.quarantined !== null) {
             const on = `${pool}/${unit}`
             await recordAudit(tx, { by: 'penstock', channel: 'probe', action: 'unit.cleared', on })
@@ -158,7 +158,7 @@ export function createUnits(database: Database): Units {
         const isBroken = failures >= MOST_FAILURES
         const what = known.phase === 'resetting' ? 'reset' : 'probe'
         const reason = `its ${what} failed ${failures} times: ${failure}`
-        await update(tx, pool, unit, {
+        await changeUnit(tx, pool, unit, {
           ...next,
           failures,
           // What was begun on a unit that is broken is begun anew: a reset that failed may have left anything.
@@ -219,12 +219,8 @@ async function storeUnit(
   if (isNew && settings.probe !== undefined && (known?.leases.length ?? 0) === 0) {
     await startCare(tx, pool, unit, known?.phase === 'resetting' ? 'resetting' : 'probing')
   } else if (known !== undefined && known.phase !== 'ready' && firstPhase(settings) === 'ready') {
-    await update(tx, pool, unit, { phase: 'ready', quarantined: null, failures: 0 })
+    await changeUnit(tx, pool, unit, { phase: 'ready', quarantined: null, failures: 0 })
   }
-}
-
-async function update({ db }: Writing, pool: string, unit: string, to: object): Promise<void> {
-  await db.updateTable('units').set(to).where('pool', '=', pool).where('unit', '=', unit).execute()
 }
 
 export function findUnit({ units }: Tables, pool: string, unit: string): Unit | undefined {

@@ -239,15 +239,19 @@ async function handOver(tx: Writing, { pools, units }: Tables, pool: string, uni
   if (!isHandedOver(pool)) return
   const known = units.find((one) => one.pool === pool && one.unit === unit)
   if (known?.service === 'draining') {
-    await tx.db
-      .updateTable('units')
-      .set({ service: 'maintenance' })
-      .where('pool', '=', pool)
-      .where('unit', '=', unit)
-      .execute()
+    await changeUnit(tx, pool, unit, { service: 'maintenance' })
   }
   const phase = firstPhase(pools.get(pool))
   if (phase !== 'ready') await startCare(tx, pool, unit, phase)
+}
+
+export async function changeUnit(
+  { db }: Writing,
+  pool: string,
+  unit: string,
+  to: Partial<Schema['units']>,
+): Promise<void> {
+  await db.updateTable('units').set(to).where('pool', '=', pool).where('unit', '=', unit).execute()
 }
 
 export function firstPhase(
@@ -301,7 +305,7 @@ export async function grant(tx: Writing, caller?: string): Promise<void> {
           ...{ node: null, heard_at: null, ended_at: null, outcome: null, revoked: null, warned: 0, silent: 0 },
         })
         .execute()
-      await db.updateTable('units').set({ fence }).where('pool', '=', pool).where('unit', '=', unit).execute()
+      await changeUnit(tx, pool, unit, { fence })
     }
     const first = units[0]
     if (holder === caller || first === undefined) continue
