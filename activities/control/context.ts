@@ -50,14 +50,16 @@ export function createContext(deps: ControlDeps) {
   }
 
   /**
-   * A plan is made once for a run, and the operator's file changes: what has been given a gate since then is nobody's but
-   * the production branch's, where what was signed off is released.
+   * A plan is made once for a run, and the operator's file changes: what has been given a gate since then is nobody's, but
+   * for the production branch, to which what was signed off for its own environment is released.
    */
   function whyGated({ repo, change }: RunDetail, environment: string): string | undefined {
     const repository = repositoryOf(repo)
     if (repository?.environments[environment]?.gate === undefined) return undefined
-    if (branchRole(change.ref, repository.branches) === 'production' && change.pullRequest === undefined)
-      return undefined
+    if (branchRole(change.ref, repository.branches) === 'production' && change.pullRequest === undefined) {
+      const elsewhere = rights.notProduction(repo, environment)
+      return elsewhere && `${elsewhere}; push again`
+    }
     return `environment ${environment} has a gate now, which this run was planned without; push again`
   }
 

@@ -36,6 +36,9 @@ export function createGateActivities(context: ControlContext) {
     if (denied !== undefined) throw ApplicationFailure.nonRetryable(denied, 'failed')
     const settings = repositoryOf(repo)?.environments[environment]?.gate
     if (!settings) throw ApplicationFailure.nonRetryable(`environment ${environment} has no gate any more`, 'errored')
+    // A plan is made once, and may be older than the operator's word which gate guards production.
+    const elsewhere = rights.notProduction(repo, environment)
+    if (elsewhere !== undefined) throw ApplicationFailure.nonRetryable(`${elsewhere}; push again`, 'errored')
     const subject: Subject = {
       run,
       gate,

@@ -116,6 +116,7 @@ export function createTries(
             trigger: detail.trigger,
             branches: repository.branches,
             pools: await propertiesOfPools(),
+            ...(repository.productionEnvironment === undefined ? {} : { production: repository.productionEnvironment }),
             environments: Object.values(repository.environments).map((one) => ({
               name: one.name,
               gate: one.gate !== undefined,

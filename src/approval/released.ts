@@ -23,6 +23,9 @@ export async function whyNotReleased(
 ): Promise<NotReleased | undefined> {
   const not = (why: string): NotReleased => ({ why, isPassing: false })
   if (gate?.state !== 'approved') return not(`the gate is ${gate?.state ?? 'not there'}, not approved`)
+  // Whichever gate the spec of its time named: what guards production is the operator's word of today.
+  const elsewhere = rights.notProduction(run.repo, gate.environment)
+  if (elsewhere !== undefined) return not(elsewhere)
   const { subject } = gate
   const built = run.progress.deliverables.map((one) => `${one.name}=${one.digest}`).sort()
   const specDigest = run.plan?.specDigest ?? ''

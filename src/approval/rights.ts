@@ -82,6 +82,13 @@ export function createRights({ config, roleOf }: RightsDeps) {
 
   return {
     filled,
+    /** Why the gate of this environment opens no way to the production branch; undefined: it is the one that guards it. */
+    notProduction(repo: string, environment: string): string | undefined {
+      const production = repositoryOf(repo)?.productionEnvironment
+      if (production === environment) return undefined
+      if (production === undefined) return `no environment of ${repo} has a gate any more`
+      return `the production branch of ${repo} is guarded by the gate of ${production}, not by that of ${environment}`
+    },
     /** Who may pass a gate alone. */
     get operators() {
       return operatorsOf(config)
@@ -135,8 +142,9 @@ export function createRights({ config, roleOf }: RightsDeps) {
 
 /** The same as long as nothing of the operator's file says otherwise who passes which gate, and when. */
 export function rulesDigest({ people, teams, repositories }: Config): string {
-  const gates = Object.values(repositories).map(({ name, environments }) => [
+  const gates = Object.values(repositories).map(({ name, environments, productionEnvironment }) => [
     name,
+    productionEnvironment,
     Object.values(environments).map((one) => [one.name, one.gate]),
   ])
   const who = Object.values(people).map(({ name, roles, email, github, gitea, gitlab, git }) => [

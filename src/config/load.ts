@@ -172,6 +172,9 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
             }),
       }
     }
+    const production = productionEnvironment(one.production_environment, environments, (message, key) =>
+      wrong([...where, key], `${where.join('.')}.${key}: ${message}`),
+    )
     repositories[name] = {
       name,
       forge,
@@ -182,6 +185,7 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
       webhookSecrets,
       secrets,
       environments,
+      ...(production === undefined ? {} : { productionEnvironment: production }),
       dependents: {
         blocking: one.dependents.blocking,
         most: one.dependents.most,
@@ -321,6 +325,35 @@ export async function loadConfig(input: { readonly file: string; readonly env: E
     else if (value !== '') wrong(['database'], `database: ${message}`)
     return undefined
   }
+}
+
+/** Never the spec's to choose: whoever writes it would choose by whom it is approved. */
+function productionEnvironment(
+  written: string | undefined,
+  environments: Readonly<Record<string, EnvironmentConfig>>,
+  report: (message: string, key: 'production_environment' | 'environments') => void,
+): string | undefined {
+  const all = Object.values(environments)
+  const gated = all.filter(({ gate }) => gate !== undefined).map(({ name }) => name)
+  if (written === undefined) {
+    if (gated.length > 1) {
+      const example = gated.includes('production') ? 'production' : gated[0]
+      const say = `write \`production_environment: ${example}\`, or another of them`
+      report(
+        `${gated.join(' and ')} have a gate: it must be said whose guards the production branch; ${say}`,
+        'environments',
+      )
+    }
+    return gated[0]
+  }
+  if (!Object.hasOwn(environments, written)) {
+    const names = all.map(({ name }) => name)
+    report(`"${written}" is not among the environments${suggestion(written, names)}`, 'production_environment')
+  } else if (!gated.includes(written)) {
+    const those = `those with a gate: ${gated.join(', ') || 'none'}`
+    report(`"${written}" has no gate: name its approvers; ${those}`, 'production_environment')
+  }
+  return written
 }
 
 function sorted(diagnostics: readonly Diagnostic[]): readonly Diagnostic[] {

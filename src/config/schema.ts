@@ -264,6 +264,11 @@ const Repository = z.strictObject({
     .describe('What jobs may ask for by name; at least 8 bytes each, because shorter ones cannot be masked safely.')
     .default({}),
   environments: z.record(name, Environment).describe('Where one deploys to.').default({}),
+  production_environment: name
+    .describe(
+      'The environment whose gate guards the production branch, and which that branch deploys, whatever a spec says. The only one that has a gate unless said; to be said where several have one.',
+    )
+    .optional(),
   dependents: z
     .strictObject({
       blocking: z

@@ -75,6 +75,8 @@ export interface RepositoryConfig {
   readonly webhookSecrets: readonly Secret[]
   readonly secrets: Readonly<Record<string, Secret>>
   readonly environments: Readonly<Record<string, EnvironmentConfig>>
+  /** Its gate guards the production branch. Absent: no environment has a gate. */
+  readonly productionEnvironment?: string
   readonly dependents: DependentsConfig
 }
 

@@ -34,6 +34,8 @@ export interface CompileInput {
   readonly branches: BranchNames
   /** In the operator's order. */
   readonly environments: readonly PlannedEnvironment[]
+  /** The one with a gate that the production branch deploys, as the operator says; absent: the only one with a gate. */
+  readonly production?: string
   /** Properties of the units there are, by pool; absent: nobody knows. */
   readonly pools?: Readonly<Record<string, Readonly<Record<string, PropertyType>>>>
 }
@@ -46,8 +48,8 @@ export type Compiled =
 export function compilePlan(input: CompileInput): Compiled {
   const { spec, environments } = input
   const diagnostics = [
-    ...environmentDiagnostics(spec, environments),
-    ...signoffDiagnostics(spec, environments),
+    ...environmentDiagnostics(spec, environments, productionOf(input)),
+    ...signoffDiagnostics(spec, environments, productionOf(input)),
     ...poolDiagnostics(spec, input.pools ?? {}),
   ]
   if (diagnostics.length > 0) return { kind: 'wrong', diagnostics }
@@ -68,10 +70,18 @@ export function compilePlan(input: CompileInput): Compiled {
   }
 }
 
-function stagesFor(role: BranchRole, { spec, branches, environments }: CompileInput): Stage[] {
+/** The spec chooses whether it is deployed, and never which gate is asked. */
+function productionOf({ environments, production }: CompileInput): string | undefined {
+  const gated = environments.filter(({ gate }) => gate)
+  return production ?? (gated.length === 1 ? gated[0]?.name : undefined)
+}
+
+function stagesFor(role: BranchRole, input: CompileInput): Stage[] {
+  const { spec, branches, environments } = input
+  const guarded = productionOf(input)
   const isGated = (name: string) => environments.some((one) => one.name === name && one.gate)
   const staging = spec.deploy.find(({ environment }) => !isGated(environment))
-  const production = spec.deploy.find(({ environment }) => isGated(environment))
+  const production = spec.deploy.find(({ environment }) => environment === guarded)
   const test: Stage[] = spec.test.length > 0 ? [{ kind: 'jobs', name: 'test', jobs: spec.test.map(toJob) }] : []
 
   switch (role) {
@@ -170,9 +180,13 @@ function poolDiagnostics({ asked }: Spec, pools: NonNullable<CompileInput['pools
 }
 
 /** Whether each deployment of the file has a place in the branching model of this operator. */
-function environmentDiagnostics(spec: Spec, environments: readonly PlannedEnvironment[]): Diagnostic[] {
+function environmentDiagnostics(
+  spec: Spec,
+  environments: readonly PlannedEnvironment[],
+  production: string | undefined,
+): Diagnostic[] {
   const diagnostics: Diagnostic[] = []
-  const taken = new Map<boolean, string>()
+  let tested: string | undefined
   for (const { environment, place } of spec.deploy) {
     const report = (problem: Problem) => diagnostics.push(diagnosticAt(place, problem))
     const declared = environments.find(({ name }) => name === environment)
@@ -185,14 +199,21 @@ function environmentDiagnostics(spec: Spec, environments: readonly PlannedEnviro
       })
       continue
     }
-    const other = taken.get(declared.gate)
-    if (other === undefined) taken.set(declared.gate, environment)
+    if (declared.gate) {
+      if (environment === production) continue
+      report({
+        code: 'environment-without-branch',
+        message:
+          production === undefined
+            ? `no branch would deploy "${environment}": the operator has not said which environment with a gate is the production branch's`
+            : `no branch would deploy "${environment}", which has a gate: the production branch deploys "${production}", as the operator says`,
+        suggestion: production === undefined ? 'remove it' : `deploy "${production}"`,
+      })
+    } else if (tested === undefined) tested = environment
     else {
       report({
         code: 'environment-without-branch',
-        message: declared.gate
-          ? `no branch would deploy "${environment}": the production branch deploys "${other}", the first environment with a gate`
-          : `no branch would deploy "${environment}": the candidate branch deploys "${other}", the first environment without a gate`,
+        message: `no branch would deploy "${environment}": the candidate branch deploys "${tested}", the first environment without a gate`,
         suggestion: 'remove one of the two',
       })
     }
@@ -201,17 +222,23 @@ function environmentDiagnostics(spec: Spec, environments: readonly PlannedEnviro
 }
 
 /** What the spec asks for beside the operator: more is right, less is told, with what the operator asks for. */
-function signoffDiagnostics({ signoff, deploy }: Spec, environments: readonly PlannedEnvironment[]): Diagnostic[] {
+function signoffDiagnostics(
+  { signoff, deploy }: Spec,
+  environments: readonly PlannedEnvironment[],
+  production: string | undefined,
+): Diagnostic[] {
   if (signoff === undefined) return []
-  const gated = environments.filter(({ gate }) => gate)
-  const target = gated.find(({ name }) => deploy.some(({ environment }) => environment === name))
+  const guarded = environments.find(({ name, gate }) => gate && name === production)
+  const target = deploy.some(({ environment }) => environment === production) ? guarded : undefined
   if (target === undefined) {
-    const names = gated.map(({ name }) => name).join(', ')
     return [
       diagnosticAt(signoff.place, {
         code: 'signoff-without-gate',
         message: 'nothing is signed off: no environment under deploy has a gate',
-        suggestion: names === '' ? 'remove it; the operator has declared no gate' : `deploy to one that has: ${names}`,
+        suggestion:
+          guarded === undefined
+            ? 'remove it; the operator has declared no gate'
+            : `deploy to the one that has: ${guarded.name}`,
       }),
     ]
   }

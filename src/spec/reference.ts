@@ -150,11 +150,13 @@ deploy:
 | event | stages |
 | --- | --- |
 | pull request, push to a feature branch | \`test\` |
-| push to the candidate branch | \`test\`, \`deliver\`, deployment of the environment without a gate, \`e2e\`, then, if the file deploys an environment with a gate: \`signoff\` (people approve) and \`promote\` (the production branch is moved to exactly this commit) |
-| push to the production branch | deployment of the environment with a gate |
+| push to the candidate branch | \`test\`, \`deliver\`, deployment of the environment without a gate, \`e2e\`, then, if the file deploys the production environment: \`signoff\` (people approve) and \`promote\` (the production branch is moved to exactly this commit) |
+| push to the production branch | deployment of the production environment |
 
-Environments and their gates are the operator's. A file may deploy one without a gate and one with a gate; an
-environment that the operator has not declared is an error that names those there are.
+Environments and their gates are the operator's. A file may deploy one without a gate, and the production environment: the
+one with a gate, or, of several with a gate, the one that the operator's file names as \`production_environment\`. No file
+chooses which gate guards the production branch: to deploy another with a gate is an error that names the one that may be,
+and so is an environment that the operator has not declared.
 
 ## A job, or a mapping of jobs?
 

@@ -43,6 +43,11 @@ repositories:
     webhook_secrets: [{ env: HOOK }]
 `
 
+const GATED = `people: { ben: { roles: [approver] } }
+${REPOSITORY.trim()}
+    environments: { staging: {}, production: { approvers: [ben] }, demo: { approvers: [ben] } }
+`
+
 describe('the operator’s file', () => {
   test('the example is right as it stands', async () => {
     const file = path.resolve('examples/penstock.config.yml')
@@ -210,6 +215,21 @@ repositories:
     ['the same branch twice', `${REPOSITORY}    branches: { candidate: main, production: main }\n`, 'must differ'],
     ['a branch as a full ref', `${REPOSITORY}    branches: { candidate: refs/heads/main }\n`, 'short name'],
     ['a bare number as duration', `${REPOSITORY}    environments: { p: { expires: 7 } }\n`, 'expected string'],
+    [
+      'production without a gate',
+      `${GATED}    production_environment: staging\n`,
+      'acme/web.production_environment: "staging" has no gate: name its approvers; those with a gate: production, demo',
+    ],
+    [
+      'production that is not there',
+      `${GATED}    production_environment: productoin\n`,
+      '"productoin" is not among the environments; did you mean "production"?',
+    ],
+    [
+      'two gates of which nobody says which is production’s',
+      GATED,
+      'acme/web.environments: production and demo have a gate: it must be said whose guards the production branch; write `production_environment: production`, or another of them',
+    ],
     ['another database', 'database: mysql://x', 'must begin with `sqlite:` or `postgres://`'],
     ['a port out of range', 'server: { listen: "127.0.0.1:70000" }', 'is not host:port'],
     ['not a mapping', '- 1', 'expected object'],
@@ -468,6 +488,16 @@ repositories:
       staging: {}
       production: { approvers: [ada, "role:approver"] }
 `
+
+  test.each([
+    ['the only one with a gate', PEOPLE, 'production'],
+    ['the one that the file names', `${GATED}    production_environment: demo\n`, 'demo'],
+    ['none, without a gate', REPOSITORY, undefined],
+  ])('the environment of the production branch is %s', async (_, text, production) => {
+    const config = await loadConfig({ file: await write(text), env: { HOOK, PENSTOCK_DATA: dir } })
+
+    expect(config.repositories['acme/web']?.productionEnvironment).toBe(production)
+  })
 
   test('approvers are people by name and by role, resolved', async () => {
     const config = await loadConfig({ file: await write(PEOPLE), env: { HOOK, PENSTOCK_DATA: dir } })

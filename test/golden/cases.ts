@@ -8,7 +8,8 @@ import type { CompileInput } from '../../src/plan/compile.ts'
  * they are written anew, and each difference is to be read before it is committed.
  *
  * Comments at the head of a spec say for which event its plan is: `# event: push master`,
- * `# environments: staging production:gate`, `# candidate: main`, `# production: release`.
+ * `# environments: staging production:gate`, `# candidate: main`, `# production: release`,
+ * `# production-environment: production`.
  */
 export interface GoldenCase {
   readonly name: string
@@ -44,7 +45,9 @@ function factsOf(text: string): GoldenCase['facts'] {
     change: { commit: 'c0ffee'.padEnd(40, '0'), ref: `refs/heads/${branch}` },
     requestedBy: 'golden',
   }
+  const production = fact('production-environment', '')
   return {
+    ...(production === '' ? {} : { production }),
     trigger,
     branches: { candidate: fact('candidate', 'master'), production: fact('production', 'production') },
     environments: fact('environments', 'staging production:gate')

@@ -246,12 +246,19 @@ test('what was given a gate after the plan was made takes nothing from a run tha
 
   const refused = await it.activities.acquireEnvironment(of(it.run))
   const late = await deploy(it.run)
-  const released = await it.activities.acquireEnvironment(of(release))
+  const elsewhere = await it.activities.acquireEnvironment(of(release))
+  const released = await it.activities.acquireEnvironment({ ...of(release), environment: 'production' })
 
   const sentence = 'environment staging has a gate now, which this run was planned without; push again'
   expect(refused).toEqual({ kind: 'impossible', sentence })
   // Also if it held the environment when that was given its gate.
   expect(late).toEqual({ outcome: 'failed', reason: sentence })
+  // Nor does the production branch go anywhere but to its own environment.
+  expect(elsewhere).toEqual({
+    kind: 'impossible',
+    sentence:
+      'the production branch of acme/web is guarded by the gate of production, not by that of staging; push again',
+  })
   expect(released).toMatchObject({ kind: 'granted' })
 })
 
@@ -266,4 +273,25 @@ test('a forge that cannot be asked is asked again after five minutes, and at las
 
   expect(first.lookInMs).toBe(5 * 60_000)
   expect(late.lookInMs).toBe(60 * 60_000)
+})
+
+test('a gate that is not that of production opens no way to the production branch, whatever the plan of the run says', async () => {
+  it = await startRelease({
+    environments: '{ production: { approvers: ["role:approver"] }, demo: { approvers: ["role:approver"] } }',
+    settings: 'production_environment: production',
+  })
+  await votes('ben')
+  const settings = it.team.config.repositories[REPO] as object
+  // The gate of the plan was production's until the operator said otherwise; the same as that of a plan that is older.
+  Object.assign(settings, { productionEnvironment: 'demo' })
+
+  const sentence = 'the production branch of acme/web is guarded by the gate of demo, not by that of production'
+  expect(await it.promote()).toEqual({ outcome: 'failed', reason: sentence })
+  await expect(it.openGate()).rejects.toThrow(`${sentence}; push again`)
+  await it.team.hub.forge().fastForward('production', it.commit)
+  await it.team.settle()
+  expect(await it.beginRelease()).toMatchObject({ kind: 'refused', reason: expect.stringContaining(sentence) })
+  Object.assign(settings, { productionEnvironment: 'production' })
+  expect(await it.beginRelease()).toMatchObject({ kind: 'begun' })
+  expect(await it.promote()).toEqual({ outcome: 'succeeded' })
 })

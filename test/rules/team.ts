@@ -50,6 +50,8 @@ export async function startTeam(
   options: {
     readonly environments?: string
     readonly mergeLabel?: string
+    /** One more line of the repository's settings. */
+    readonly settings?: string
     /** More people, as lines of the operator's file. */
     readonly people?: string
     /** One more repository, of which only the operator's file knows. */
@@ -92,7 +94,7 @@ repositories:
     forge: { github: { api: "${hub.github.url}", app: { id: "${id}", private_key: { env: PRIVATE_KEY } } } }
     url: ${hub.github.url}/${REPO}.git
     webhook_secrets: [{ env: HOOK_SECRET }]
-${options.mergeLabel === undefined ? '' : `    merge_label: "${options.mergeLabel}"\n`}    environments: ${options.environments ?? '{ staging: {}, production: { approvers: ["role:approver"] } }'}
+${options.settings === undefined ? '' : `    ${options.settings}\n`}${options.mergeLabel === undefined ? '' : `    merge_label: "${options.mergeLabel}"\n`}    environments: ${options.environments ?? '{ staging: {}, production: { approvers: ["role:approver"] } }'}
 ${options.more === undefined ? '' : `  ${options.more}: { forge: git, url: ${dir}/none.git, webhook_secrets: [{ env: HOOK_SECRET }] }`}
 `,
   )

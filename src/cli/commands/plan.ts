@@ -21,6 +21,7 @@ interface PlanOptions {
   readonly candidate: string
   readonly production: string
   readonly environment?: readonly PlannedEnvironment[]
+  readonly productionEnvironment?: string
   readonly json?: boolean
 }
 
@@ -39,6 +40,10 @@ export function planCommand(terminal: Terminal = processTerminal): Command {
       'an environment of the operator, with :gate if it asks for approvals; repeat it for each (default: staging production:gate)',
       addEnvironment,
     )
+    .option(
+      '--production-environment <name>',
+      'the environment with a gate that guards the production branch (default: the only one with a gate)',
+    )
     .option('--json', 'print the plan, or the diagnostics, as one JSON object')
     .action(async (file: string, options: PlanOptions) => {
       const bytes = await readSpecFile(file, terminal)
@@ -54,6 +59,7 @@ export function planCommand(terminal: Terminal = processTerminal): Command {
               trigger: toTrigger(options),
               branches: { candidate: options.candidate, production: options.production },
               environments: options.environment ?? DEFAULT_ENVIRONMENTS,
+              ...(options.productionEnvironment === undefined ? {} : { production: options.productionEnvironment }),
             })
       const warnings = parsed.kind === 'ok' ? parsed.warnings : []
       if (compiled.kind === 'wrong') {
