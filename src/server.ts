@@ -1,5 +1,7 @@
 import { join } from 'node:path'
 import type { Express } from 'express'
+import { createTimekeeper } from '../worker/leases.ts'
+import { everyNow } from '../worker/loop.ts'
 import { announceReady, createLog, databaseUrl, onShutdown } from '../worker/process.ts'
 import { createApp, createHttpServer } from './api/app.ts'
 import { writeFirstToken } from './api/first-token.ts'
@@ -18,6 +20,8 @@ import { SPEC_FILE } from './spec/parse.ts'
 import { openStore } from './store/open-store.ts'
 import { connectTemporal } from './temporal/client.ts'
 import { createDispatcher } from './temporal/dispatcher.ts'
+
+const TIME_EVERY_MS = 2_000
 
 /** Deliveries, the API, and what node workers ask for. Stateless beside the database and the data directory. */
 async function main(): Promise<void> {
@@ -61,7 +65,11 @@ async function main(): Promise<void> {
   log.info({ address: `${host}:${port}` }, 'the server listens')
   announceReady()
 
-  await createDispatcher({ store, client: temporal.client, log, url: config.server.url }).run(signal)
+  const timekeeper = createTimekeeper({ store, clock: Date.now, log })
+  await Promise.all([
+    createDispatcher({ store, client: temporal.client, log, url: config.server.url }).run(signal),
+    everyNow('time', TIME_EVERY_MS, signal, log, () => timekeeper.once()),
+  ])
   server.close()
   server.closeAllConnections()
   await logs.close()

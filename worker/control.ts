@@ -18,7 +18,7 @@ import { createDispatcher } from '../src/temporal/dispatcher.ts'
 import { createReconciler } from '../src/temporal/reconcile.ts'
 import { BundleDiverges, checkBundle } from './check-bundle.ts'
 import { addressesOf, createMasks, createPorts } from './forge-reports.ts'
-import { tendLeases, tendUnits } from './leases.ts'
+import { createReminder, tendLeases, tendUnits } from './leases.ts'
 import { everyNow } from './loop.ts'
 import { announceReady, createLog, databaseUrl, onShutdown } from './process.ts'
 import { createRules } from './rules.ts'
@@ -123,7 +123,7 @@ async function main(): Promise<void> {
     log,
   })
 
-  const upSince = Date.now()
+  const reminder = createReminder({ store, client, clock: Date.now, log })
   const duties = [
     createDispatcher({ store, client, log, url: config.server.url }).run(signal),
     everyNow('report', REPORT_EVERY_MS, signal, log, () => reporter.once()),
@@ -132,7 +132,8 @@ async function main(): Promise<void> {
     everyNow('review', REVIEW_EVERY_MS, signal, log, () => attendant.review()),
     everyNow('reconcile', RECONCILE_EVERY_MS, signal, log, () => reconciler.once()),
     everyNow('sweep', SWEEP_EVERY_MS, signal, log, () => sweep({ store, cluster, log })),
-    everyNow('leases', LEASES_EVERY_MS, signal, log, () => tendLeases({ store, cluster, upSince, log })),
+    everyNow('leases', LEASES_EVERY_MS, signal, log, () => tendLeases({ store, cluster })),
+    everyNow('remind', LEASES_EVERY_MS, signal, log, () => reminder.once()),
     everyNow('units', SWEEP_EVERY_MS, signal, log, () => tendUnits({ store, client, errands })),
     everyNow('nodes', NODES_EVERY_MS, signal, log, watchNodes),
   ]

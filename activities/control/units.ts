@@ -3,7 +3,7 @@ import { credentialsOf } from '../../src/config/credentials.ts'
 import { leaseEnvironment } from '../../src/core/pool/lease-environment.ts'
 import type { HandOverStep, Properties } from '../../src/core/pool/settings.ts'
 import type { CareStep, ControlActivities } from '../../src/core/run-contract.ts'
-import { EngineRefused } from '../../src/engine/types.ts'
+import { EngineRefused, type ErrandEnd } from '../../src/engine/types.ts'
 import type { CareTask } from '../../src/store/types.ts'
 import { beating } from './beating.ts'
 import type { ControlContext } from './context.ts'
@@ -19,61 +19,133 @@ export function createUnitCare(context: ControlContext): Pick<ControlActivities,
     if (care.kind === 'wait') {
       return { kind: 'wait', ms: care.ms, sentence: `${name} is tried again in ${Math.ceil(care.ms / 1000)} s` }
     }
-    const step = care.phase === 'resetting' ? care.settings.reset : care.settings.probe
-    const failure = step === undefined ? undefined : await beating(() => tryStep(care, step))
-    if (failure !== undefined) log.warn({ pool, unit, phase: care.phase, failure }, 'a unit is not ready')
-    await store.units.cared(care, failure)
-    const how = failure === undefined ? 'succeeded' : `failed: ${failure}`
-    return { kind: 'again', sentence: `${name}: ${care.phase} ${how}` }
+    const tried = await beating(() => untilPutOff(care, (signal) => attempt(care, signal)))
+    const said = (how: string) => ({ kind: 'again', sentence: `${name}: ${care.phase} ${how}` }) as const
+    switch (tried.kind) {
+      case 'done':
+        await store.units.cared(care, undefined)
+        return said('succeeded')
+      case 'failed':
+        log.warn({ pool, unit, phase: care.phase, failure: tried.why }, 'a unit is not ready')
+        await store.units.cared(care, tried.why)
+        return said(`failed: ${tried.why}`)
+      case 'unreachable':
+        log.warn({ pool, unit, phase: care.phase, why: tried.why }, 'what makes a unit ready is out of reach')
+        await store.units.strand(care, tried.why)
+        return said(`goes on when it is known: ${tried.why}`)
+      case 'put-off':
+        return said('was put off')
+    }
   }
 
-  /** Undefined: it succeeded. */
-  async function tryStep(task: CareTask, step: HandOverStep): Promise<string | undefined> {
-    if (step.kind === 'http') return ask(step, task.properties)
+  /**
+   * A person may clear the unit, take it out or have it in maintenance while its reset is at work: then that is ended. Only
+   * what has ended is left alone.
+   */
+  async function untilPutOff(
+    task: CareTask,
+    act: (signal: AbortSignal) => Promise<ErrandEnd>,
+  ): Promise<ErrandEnd | { readonly kind: 'put-off' }> {
+    const putOff = new AbortController()
+    let turn: Promise<void> = Promise.resolve()
+    const look = setInterval(() => {
+      turn = turn.then(async () => {
+        try {
+          if (!(await store.units.isWanted(task))) putOff.abort(new PutOff())
+        } catch (err) {
+          log.warn(
+            { err, pool: task.pool, unit: task.unit },
+            'it is not known whether a unit is still to be made ready',
+          )
+        }
+      })
+    }, LOOK_MS)
+    try {
+      return await act(AbortSignal.any([putOff.signal, Context.current().cancellationSignal]))
+    } catch (err) {
+      if (!putOff.signal.aborted) throw err
+      // Where it cannot be reached, whoever goes on with the unit says so.
+      await errands.remove(idOf(task))
+      return { kind: 'put-off' }
+    } finally {
+      clearInterval(look)
+      await turn
+    }
+  }
+
+  async function attempt(task: CareTask, signal: AbortSignal): Promise<ErrandEnd> {
+    const { pool, unit, phase } = task
+    try {
+      // What earlier tries have left may still be at work: two at once would be against each other.
+      for (const other of await errands.owned()) {
+        if (other === idOf(task) || !other.startsWith(`${pool}/${unit}/`)) continue
+        const left = await errands.remove(other)
+        if (left !== undefined) return left
+      }
+      if (phase === 'clearing') return { kind: 'done' }
+      const step = phase === 'resetting' ? task.settings.reset : task.settings.probe
+      if (step === undefined) return { kind: 'done' }
+      return step.kind === 'http' ? await ask(step, task.properties, signal) : await runStep(task, step, signal)
+    } catch (err) {
+      if (err instanceof EngineRefused) return { kind: 'failed', why: err.message }
+      throw ApplicationFailure.fromError(err, { message: `the ${phase} of ${pool}/${unit} could not be done` })
+    }
+  }
+
+  function runStep(
+    task: CareTask,
+    step: Extract<HandOverStep, { kind: 'container' }>,
+    signal: AbortSignal,
+  ): Promise<ErrandEnd> {
     const { pool, unit, properties, fence } = task
     const held = [{ pool, unit, fence, properties }]
-    const id = `${pool}/${unit}/${task.phase}/${task.number}`
-    try {
-      // What earlier tries have left behind; their containers have ended.
-      for (const other of await errands.owned()) {
-        if (other !== id && other.startsWith(`${pool}/${unit}/`)) await errands.remove(other)
-      }
-      const end = await errands.run(
-        {
-          id,
-          image: step.image,
-          run: step.run,
-          env: { ...leaseEnvironment(held), CI_HAND_OVER: task.phase === 'resetting' ? 'reset' : 'probe' },
-          secrets: credentialsOf(config, held).map(({ name, secret }) => ({ name, value: secret.reveal() })),
-          constraints: step.constraints,
-          timeoutMs: step.timeoutMs,
-        },
-        Context.current().cancellationSignal,
-      )
-      return end.kind === 'done' ? undefined : end.why
-    } catch (err) {
-      if (err instanceof EngineRefused) return err.message
-      throw ApplicationFailure.fromError(err, { message: `the ${task.phase} of ${pool}/${unit} could not be done` })
-    }
+    return errands.run(
+      {
+        id: idOf(task),
+        image: step.image,
+        run: step.run,
+        env: { ...leaseEnvironment(held), CI_HAND_OVER: task.phase === 'resetting' ? 'reset' : 'probe' },
+        secrets: credentialsOf(config, held).map(({ name, secret }) => ({ name, value: secret.reveal() })),
+        constraints: step.constraints,
+        timeoutMs: step.timeoutMs,
+      },
+      signal,
+    )
   }
 
   return { careForUnit }
 }
 
+/** Between looks whether what is being done is still wanted. */
+const LOOK_MS = 1_000
+
+class PutOff extends Error {
+  override readonly name = 'PutOff'
+}
+
+function idOf({ pool, unit, phase, number }: CareTask): string {
+  return `${pool}/${unit}/${phase}/${number}`
+}
+
 async function ask(
   { url, status, timeoutMs }: Extract<HandOverStep, { kind: 'http' }>,
   properties: Properties,
-): Promise<string | undefined> {
+  putOff: AbortSignal,
+): Promise<ErrandEnd> {
   const address = url.replace(/\{([^{}]*)\}/g, (_whole, name: string) =>
     Object.hasOwn(properties, name) ? String(properties[name]) : '',
   )
   try {
-    const answer = await fetch(address, { signal: AbortSignal.timeout(timeoutMs) })
+    const answer = await fetch(address, { signal: AbortSignal.any([putOff, AbortSignal.timeout(timeoutMs)]) })
     await answer.body?.cancel()
     const isRight = status === undefined ? answer.ok : answer.status === status
-    return isRight ? undefined : `${address} answered ${answer.status}`
+    return isRight ? { kind: 'done' } : { kind: 'failed', why: `${address} answered ${answer.status}` }
   } catch (err) {
+    if (putOff.aborted) throw err
     const cause = err instanceof Error && err.cause instanceof Error ? err.cause : err
-    return `${address} did not answer: ${cause instanceof Error ? cause.message : String(cause)}`
+    return {
+      kind: 'failed',
+      why: `${address} did not answer: ${cause instanceof Error ? cause.message : String(cause)}`,
+    }
   }
 }

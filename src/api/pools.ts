@@ -135,7 +135,7 @@ export function poolRoutes({ store }: ApiDeps): readonly Route[] {
       path: `${UNIT}/clear`,
       permission: 'pools',
       summary:
-        'You vouch for a unit that is quarantined or being reset: it is free again at once. A container that is not proved gone is then taken for gone.',
+        'You vouch for a unit that is quarantined or being reset: it is free again, as soon as what runs of its reset or probe has been stopped. A container of which it was shown that it is not proved gone is taken for gone.',
       body: { kind: 'json', schema: Because },
       handle: (asked) => tend(asked, (actor, pool, unit, reason) => store.units.clear(actor, pool, unit, reason)),
     },

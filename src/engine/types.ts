@@ -36,11 +36,15 @@ export interface Cluster {
 export interface Errands {
   /**
    * Waits for its end and removes what was made for it. By `id` it is made once: whoever calls again while it runs waits for
-   * the same container. What Docker refuses for good is an `EngineRefused`.
+   * the same container. What Docker refuses for good is an `EngineRefused`. `unreachable`: it may still run, on a node that
+   * does not answer; nothing is removed, and whoever calls again goes on with it.
    */
   run(errand: Errand, signal: AbortSignal): Promise<ErrandEnd>
-  /** Whatever is left of it. */
-  remove(id: string): Promise<void>
+  /**
+   * Stops its container, and removes what was made for it when the container has ended. Answers why that is not proved;
+   * undefined: nothing of it runs any more.
+   */
+  remove(id: string): Promise<Extract<ErrandEnd, { readonly kind: 'unreachable' }> | undefined>
   /** All of this instance. */
   owned(): Promise<readonly string[]>
 }
@@ -58,7 +62,10 @@ export interface Errand {
   readonly timeoutMs: number
 }
 
-export type ErrandEnd = { readonly kind: 'done' } | { readonly kind: 'failed'; readonly why: string }
+export type ErrandEnd =
+  | { readonly kind: 'done' }
+  | { readonly kind: 'failed'; readonly why: string }
+  | { readonly kind: 'unreachable'; readonly why: string }
 
 export interface ClusterNode {
   readonly id: string

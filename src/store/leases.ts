@@ -82,6 +82,19 @@ export function createLeases(database: Database): Leases {
         }))
       }),
 
+    revoked: () =>
+      database.read(async (db) => {
+        const rows = await db
+          .selectFrom('leases')
+          .select(['holder', 'revoked'])
+          .where('revoked', 'is not', null)
+          .where('ended_at', 'is', null)
+          .orderBy('holder')
+          .execute()
+        const each = new Map(rows.map((row) => [row.holder, row.revoked ?? '']))
+        return [...each].map(([holder, reason]) => ({ holder, reason }))
+      }),
+
     proveGone: (holder) =>
       database.write(async (tx) => {
         const tables = await readTables(tx.db)

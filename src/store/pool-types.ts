@@ -45,8 +45,8 @@ export interface UnitRow extends UnitSettings {
   readonly leases: readonly LeaseRow[]
   /** `file`: from the operator's file, which alone may change it. */
   readonly source: 'file' | 'api'
-  /** `resetting`, `probing`: on its way to the next holder. */
-  readonly phase: 'ready' | 'resetting' | 'probing'
+  /** `resetting`, `probing`: on its way to the next holder; `clearing`: cleared, and free when nothing of these runs any more. */
+  readonly phase: 'ready' | 'resetting' | 'probing' | 'clearing'
   /** Why it is not given on, until its probe passes or a person clears it. */
   readonly quarantined?: string
   readonly service: { readonly kind: Service; readonly by?: string; readonly reason?: string }
@@ -115,6 +115,8 @@ export interface Leases {
   releaseRun(run: string): Promise<void>
   /** Holders that have ended and whose containers are not proved gone, with the node they were on. */
   unproved(): Promise<readonly { readonly holder: string; readonly node: string; readonly endedAt: number }[]>
+  /** Jobs that have lost what they hold, and why: they have not ended yet. */
+  revoked(): Promise<readonly { readonly holder: string; readonly reason: string }[]>
   /** Nothing of the holder runs any more: what it held is handed over. */
   proveGone(holder: string): Promise<void>
   ofHolder(holder: string): Promise<readonly LeaseRow[]>
@@ -151,11 +153,11 @@ export interface HoldRow {
   readonly outcome?: string
 }
 
-/** A try of the reset or probe of a unit. */
+/** A try of the reset or probe of a unit; `clearing`: what is left of both is to be ended. */
 export interface CareTask {
   readonly pool: string
   readonly unit: string
-  readonly phase: 'resetting' | 'probing'
+  readonly phase: 'resetting' | 'probing' | 'clearing'
   /** Grows with every try: names what is made for it. */
   readonly number: number
   readonly settings: PoolSettings
@@ -163,6 +165,8 @@ export interface CareTask {
   /** Of the last holder. */
   readonly fence: number
 }
+
+export type CareTry = Pick<CareTask, 'pool' | 'unit' | 'number'>
 
 export type Care =
   | ({ readonly kind: 'try' } & CareTask)
@@ -187,14 +191,21 @@ export interface Units {
   removeUnit(by: Actor, pool: string, unit: string): Promise<Refusal | undefined>
   /** `draining`: given to nobody more, and in maintenance once its holders are through. */
   setService(by: Actor, pool: string, unit: string, service: Service, reason: string): Promise<Refusal | undefined>
-  /** A person vouches for it: free again, whatever reset and probe or the silence of a node said. */
+  /**
+   * A person vouches for it, whatever reset and probe or the silence of a node said: free again, as soon as nothing of its
+   * reset or probe runs any more. Where that cannot be reached and is shown so, it is taken for gone.
+   */
   clear(by: Actor, pool: string, unit: string, reason: string): Promise<Refusal | undefined>
   /** Units that are on their way to the next holder. */
   caredFor(): Promise<readonly { readonly pool: string; readonly unit: string }[]>
   /** What is to be done for the unit now. */
   care(pool: string, unit: string): Promise<Care>
   /** How a try ended; anything but the unit's present try changes nothing. */
-  cared(task: Pick<CareTask, 'pool' | 'unit' | 'number'>, failure: string | undefined): Promise<void>
+  cared(task: CareTry, failure: string | undefined): Promise<void>
+  /** Whether the try is still the unit's present one, and not put off. */
+  isWanted(task: CareTry): Promise<boolean>
+  /** The container of the try cannot be reached: quarantined, saying so, until it is known to have ended. */
+  strand(task: CareTry, why: string): Promise<void>
 }
 
 export interface Actor {

@@ -307,14 +307,16 @@ export interface Schema {
     capacity: number
     reset_cost: number
     source: 'file' | 'api'
-    /** How far it is on its way to the next holder; `ready`: free, or held. */
-    phase: 'ready' | 'resetting' | 'probing'
+    /** How far it is on its way to the next holder; `ready`: free, or held; `clearing`: free when nothing of its hand-over runs. */
+    phase: 'ready' | 'resetting' | 'probing' | 'clearing'
     /** Failures of reset and probe in a row. */
     failures: number
     /** Grows with every try of a reset or probe: names its container. */
     tries: number
     /** When the next try is due. */
     due_at: number
+    /** 1: a container of its hand-over is on a node that cannot be reached. */
+    stranded: number
     service: 'in_service' | 'draining' | 'maintenance'
     service_by: string | null
     service_reason: string | null
@@ -1088,6 +1090,14 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
         },
         ['id'],
       )
+    },
+  },
+  '013_unit_care': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      await db.schema
+        .alterTable('units')
+        .addColumn('stranded', 'bigint', (c) => c.notNull().defaultTo(0))
+        .execute()
     },
   },
 }

@@ -9,6 +9,8 @@ import { ENVIRONMENT_POOL, isHandedOver, readTables, type Tables, type Unit } fr
 /** So often reset or probe may fail before the unit counts as broken. */
 const MOST_FAILURES = 3
 const TRY_AGAIN_MS = 5_000
+/** Between looks for a node that cannot be reached. */
+const STRANDED_LOOK_MS = 10_000
 
 export function createUnits(database: Database): Units {
   /** A change that a person makes to one unit: refused, or recorded in the audit. */
@@ -102,10 +104,12 @@ export function createUnits(database: Database): Units {
       }),
 
     clear: (by, pool, unit, reason) =>
-      change(by, { pool, unit }, 'unit.cleared', { reason }, async (tx, tables, { leases }) => {
+      change(by, { pool, unit }, 'unit.cleared', { reason }, async (tx, tables, { leases, phase, stranded }) => {
         const ended = leases.filter((lease) => lease.ended_at !== null).map(({ holder }) => holder)
         await leave(tx, tables, ended, { isGone: true })
-        await changeUnit(tx, pool, unit, { quarantined: null, phase: 'ready', failures: 0 })
+        await changeUnit(tx, pool, unit, { quarantined: null, phase: 'ready', failures: 0, stranded: 0 })
+        // A reset that is at work must not be so beside the next holder.
+        if (phase !== 'ready' && stranded === 0) await startCare(tx, pool, unit, 'clearing')
         await grant(tx)
         return undefined
       }),
@@ -140,7 +144,7 @@ export function createUnits(database: Database): Units {
         const known = findUnit(tables, pool, unit)
         if (known === undefined || known.phase === 'ready' || known.tries !== number) return
         const settings = tables.pools.get(pool)
-        const next = { tries: number + 1, due_at: tx.now }
+        const next = { tries: number + 1, due_at: tx.now, stranded: 0 }
         if (failure === undefined) {
           if (known.phase === 'resetting' && settings?.probe !== undefined) {
             await changeUnit(tx, pool, unit, { ...next, phase: 'probing' })
@@ -173,6 +177,29 @@ export function createUnits(database: Database): Units {
         }
         // Who keeps back other units for this one may let them go.
         if (isBroken) await grant(tx)
+      }),
+
+    isWanted: ({ pool, unit, number }) =>
+      database.read(async (db) => {
+        const known = findUnit(await readTables(db), pool, unit)
+        if (known === undefined || known.service === 'maintenance') return false
+        return known.phase !== 'ready' && known.tries === number
+      }),
+
+    strand: ({ pool, unit, number }, why) =>
+      database.write(async (tx) => {
+        const known = findUnit(await readTables(tx.db), pool, unit)
+        if (known === undefined || known.phase === 'ready' || known.tries !== number) return
+        const what = { resetting: 'its reset', probing: 'its probe', clearing: 'its hand-over' }[known.phase]
+        const reason = `${what}: ${why}`
+        await changeUnit(tx, pool, unit, { stranded: 1, quarantined: reason, due_at: tx.now + STRANDED_LOOK_MS })
+        if (known.quarantined === reason) return
+        await recordAudit(tx, {
+          ...{ by: 'penstock', channel: 'probe', action: 'unit.quarantined', on: `${pool}/${unit}` },
+          detail: { reason },
+        })
+        // Who keeps back other units for this one may let them go.
+        await grant(tx)
       }),
   }
 }
@@ -218,9 +245,14 @@ async function storeUnit(
   const isNew = known === undefined || known.gone === 1
   if (isNew && settings.probe !== undefined && (known?.leases.length ?? 0) === 0) {
     await startCare(tx, pool, unit, known?.phase === 'resetting' ? 'resetting' : 'probing')
-  } else if (known !== undefined && known.phase !== 'ready' && firstPhase(settings) === 'ready') {
-    await changeUnit(tx, pool, unit, { phase: 'ready', quarantined: null, failures: 0 })
+  } else if (known !== undefined && isOnItsWay(known) && firstPhase(settings) === 'ready') {
+    await changeUnit(tx, pool, unit, { quarantined: null })
+    await startCare(tx, pool, unit, 'clearing')
   }
+}
+
+function isOnItsWay({ phase }: Unit): boolean {
+  return phase !== 'ready' && phase !== 'clearing'
 }
 
 export function findUnit({ units }: Tables, pool: string, unit: string): Unit | undefined {

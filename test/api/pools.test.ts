@@ -385,7 +385,7 @@ describe('who looks after pools', () => {
     const cleared = await ask('ops', 'POST', '/api/v1/pools/odd/units/o1/clear', { reason: 'it works by hand' })
 
     expect(before.body.units).toMatchObject([{ phase: 'probing', quarantined: 'its probe failed 3 times: no answer' }])
-    expect(cleared.body).toMatchObject({ phase: 'ready' })
+    expect(cleared.body).toMatchObject({ phase: 'clearing' })
     expect(cleared.body).not.toHaveProperty('quarantined')
     expect((await server.store.audit.list({ after: 0, limit: 10 })).at(-1)).toMatchObject({
       action: 'unit.cleared',

@@ -242,6 +242,81 @@ await onEveryDatabase((lab) => {
     expect(entries).toMatchObject([{ action: 'unit.cleared', by: 'ada', on: 'rig/r1' }])
   })
 
+  test('a unit that is cleared while its reset is at work is free when that has ended, not before', async () => {
+    const { store } = lab()
+    await configure(lab(), { reset: STEP })
+    await ask(store, 'one/a')
+    await store.leases.release(['one/a'], { isGone: true })
+    const reset = await store.units.care('rig', 'r1')
+    if (reset.kind !== 'try') throw new Error(reset.kind)
+    await ask(store, 'two/a')
+    const before = await store.units.isWanted(reset)
+
+    await store.units.clear(ADA, 'rig', 'r1', 'it works by hand')
+    const during = await ask(store, 'two/a')
+    const phase = (await unitOf(lab())).phase
+    const wanted = await store.units.isWanted(reset)
+    // What the reset says of itself after that is nothing any more.
+    await store.units.cared(reset, undefined)
+    await store.units.strand(reset, 'node n2 cannot be reached')
+    const late = await ask(store, 'two/a')
+    const clearing = await store.units.care('rig', 'r1')
+    if (clearing.kind !== 'try') throw new Error(clearing.kind)
+    await store.units.cared(clearing, undefined)
+
+    expect([before, phase, wanted, clearing.phase]).toEqual([true, 'clearing', false, 'clearing'])
+    expect(during).toMatchObject({
+      kind: 'queued',
+      sentence: expect.stringContaining('r1 is free when what is left of its hand-over has ended'),
+    })
+    expect(late.kind).toBe('queued')
+    expect((await ask(store, 'two/a')).kind).toBe('granted')
+  })
+
+  test('a reset out of reach is seen as a quarantine, and goes on by itself when it can be reached', async () => {
+    const { store, clock } = lab()
+    await store.units.configure([pool('rig', { r1: {}, r2: {} }, { reset: STEP })])
+    await ask(store, 'one/a', { requests: [{ pool: 'rig', count: 1, labels: [], where: 'unit == "r1"' }] })
+    await store.leases.release(['one/a'], { isGone: true })
+    await ask(store, 'big/a', { requests: [{ pool: 'rig', count: 2, labels: [] }] })
+    const reset = await store.units.care('rig', 'r1')
+    if (reset.kind !== 'try') throw new Error(reset.kind)
+    const before = await ask(store, 'small/a')
+
+    await store.units.strand(reset, 'node n2, where its container may still run, cannot be reached')
+    await store.units.strand(reset, 'node n2, where its container may still run, cannot be reached')
+    const seen = (await unitOf(lab())).quarantined
+    const after = await ask(store, 'small/a')
+    const pause = await store.units.care('rig', 'r1')
+    clock.now += 10_000
+    const again = await store.units.care('rig', 'r1')
+    await store.units.cared(reset, undefined)
+
+    // It no longer counts as coming: what the big one kept back for it goes to the others.
+    expect([before.kind, after.kind]).toEqual(['queued', 'granted'])
+    expect(seen).toBe('its reset: node n2, where its container may still run, cannot be reached')
+    expect(pause).toEqual({ kind: 'wait', ms: 10_000 })
+    expect(again).toMatchObject({ kind: 'try', phase: 'resetting', number: reset.number })
+    expect(await unitOf(lab())).toMatchObject({ phase: 'ready' })
+    expect((await unitOf(lab())).quarantined).toBeUndefined()
+    const actions = (await store.audit.list({ after: 0, limit: 10 })).map(({ action }) => action)
+    expect(actions).toEqual(['unit.quarantined', 'unit.cleared'])
+  })
+
+  test('a person who was shown that a reset is out of reach may take it for gone', async () => {
+    const { store } = lab()
+    await configure(lab(), { reset: STEP })
+    await ask(store, 'one/a')
+    await store.leases.release(['one/a'], { isGone: true })
+    const reset = await store.units.care('rig', 'r1')
+    if (reset.kind !== 'try') throw new Error(reset.kind)
+    await store.units.strand(reset, 'node n2 cannot be reached')
+
+    await store.units.clear(ADA, 'rig', 'r1', 'n2 was scrapped')
+
+    expect((await ask(store, 'two/a')).kind).toBe('granted')
+  })
+
   // -------------------------------------------------------------- reset and probe
 
   test('a unit is reset, then probed, then free; each step once, whoever asks', async () => {

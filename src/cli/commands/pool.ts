@@ -357,9 +357,15 @@ function stateOf({ service, quarantined, phase, leases, capacity }: UnitRow): st
   if (service.kind === 'maintenance') return `maintenance${why}`
   if (service.kind === 'draining') return `draining${why}`
   if (quarantined !== undefined) return `quarantined: ${quarantined}`
-  if (phase !== 'ready') return phase === 'resetting' ? 'being reset' : 'being probed'
+  if (phase !== 'ready') return WAY[phase]
   return leases.length > 0 ? held : 'free'
 }
+
+const WAY = {
+  resetting: 'being reset',
+  probing: 'being probed',
+  clearing: 'free when its reset or probe has ended',
+} as const satisfies Record<Exclude<UnitRow['phase'], 'ready'>, string>
 
 /** What has been: how long one waited and held, and units that fail more often than others. */
 function pastText({ waited, held, statistics }: Past): string {

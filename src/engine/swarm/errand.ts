@@ -10,14 +10,20 @@ const REMOVAL_LIMIT_MS = 20_000
 /** From SIGTERM to SIGKILL Swarm takes 10 s. */
 const STOP_LIMIT_MS = 30_000
 const POLL_MS = 250
+/** Between looks whether the node of its container answers: Swarm takes longer than this to notice. */
+const NODE_LOOK_MS = 3_000
 /** Of what it wrote, this much is told when it failed. */
 const TOLD_LINES = 5
 /** Looked at to find secrets of several lines in it. */
 const READ_LINES = 500
 const TOLD_CHARACTERS = 600
-const ENDED = new Set(['complete', 'failed', 'rejected', 'shutdown', 'orphaned', 'remove'])
+/** As its node says. `orphaned` says Swarm by itself, of a node that did not answer for a day: that proves nothing. */
+const ENDED = new Set(['complete', 'failed', 'rejected', 'shutdown', 'remove'])
+
+type Unreachable = Extract<ErrandEnd, { readonly kind: 'unreachable' }>
 
 interface Task {
+  readonly NodeID?: string
   readonly Status: {
     readonly State: string
     readonly Err?: string
@@ -42,8 +48,8 @@ export function createErrands({
     await ensure(name, errand)
     // Where this fails, or is shut down, the service stays: whoever goes on with it waits for the same container.
     const how = await end(name, errand, signal)
-    await remove(errand.id)
-    return how
+    if (how.kind === 'unreachable') return how
+    return (await remove(errand.id)) ?? how
   }
 
   /** Made once: whoever comes later with the same errand waits for the same container. */
@@ -99,8 +105,9 @@ export function createErrands({
   async function end(name: string, errand: Errand, signal: AbortSignal): Promise<ErrandEnd> {
     const service = await docker.getService(name).inspect()
     const deadline = Date.parse(service.CreatedAt) + errand.timeoutMs
+    let lookAt = performance.now() + NODE_LOOK_MS
     for (;;) {
-      const tasks = (await orAbsent(docker.listTasks({ filters: { service: [name] } }))) as Task[] | undefined
+      const tasks = await tasksOf(name)
       if (tasks === undefined) throw new Error(`the end of ${errand.id} was seen by somebody else`)
       const [task] = tasks
       const { State, Err, ContainerStatus } = task?.Status ?? { State: 'new' }
@@ -109,8 +116,15 @@ export function createErrands({
         const how = ContainerStatus?.ExitCode ? `exit code ${ContainerStatus.ExitCode}` : (Err ?? State)
         return { kind: 'failed', why: [how, await lastLines(name, errand)].filter(Boolean).join(': ') }
       }
+      if (performance.now() > lookAt) {
+        const node = await nodeOf(task)
+        if (node?.kind === 'unreachable') return node
+        if (node?.kind === 'removed') return { kind: 'failed', why: 'its node was taken out of the Swarm' }
+        lookAt = performance.now() + NODE_LOOK_MS
+      }
       if (Date.now() > deadline) {
-        await stop(name)
+        const left = await stop(name)
+        if (left !== undefined) return left
         const where = State === 'running' ? 'it still ran' : `it was still ${State}${Err ? ` (${Err})` : ''}`
         return { kind: 'failed', why: `${where} after ${Math.round(errand.timeoutMs / 1000)} s` }
       }
@@ -118,23 +132,70 @@ export function createErrands({
     }
   }
 
+  async function tasksOf(service: string): Promise<readonly Task[] | undefined> {
+    return (await orAbsent(docker.listTasks({ filters: { service: [service] } }))) as Task[] | undefined
+  }
+
+  /** What became of the node of a container that has not ended; undefined: it answers, or there is none yet. */
+  async function nodeOf(task: Task | undefined): Promise<Unreachable | { readonly kind: 'removed' } | undefined> {
+    if (task?.NodeID === undefined || task.NodeID === '') return undefined
+    const node = await orAbsent(docker.getNode(task.NodeID).inspect())
+    // Whoever took it out of the Swarm has said that nothing of it comes back.
+    if (node === undefined) return { kind: 'removed' }
+    if (node.Status?.State === 'ready') return undefined
+    const name = node.Description?.Hostname ?? task.NodeID
+    return { kind: 'unreachable', why: `node ${name}, where its container may still run, cannot be reached` }
+  }
+
   /**
    * Until its container has ended the service stays, so that whoever tries again waits for that, too: two of a unit at once
    * would work against each other.
    */
-  async function stop(name: string): Promise<void> {
+  async function stop(service: string): Promise<Unreachable | undefined> {
     const limit = performance.now() + STOP_LIMIT_MS
-    const { Spec, Version } = await docker.getService(name).inspect()
-    if (Spec.Mode.Replicated.Replicas !== 0) {
-      await docker.getService(name).update({ ...Spec, version: Version.Index, Mode: { Replicated: { Replicas: 0 } } })
-    }
+    // Not where its node is away: Swarm would forget the container after a day.
+    const away = await whereAway(await alive(service))
+    if (away?.kind === 'unreachable') return away
+    await scaleDown(service)
+    let lookAt = performance.now() + NODE_LOOK_MS
     for (;;) {
-      const tasks = (await docker.listTasks({ filters: { service: [name] } })) as unknown as Task[]
-      const left = tasks.find(({ Status }) => !ENDED.has(Status.State))
-      if (left === undefined) return
-      if (performance.now() > limit) throw new Error(`its container does not end: it is ${left.Status.State}`)
+      const left = await alive(service)
+      if (left.length === 0) return undefined
+      if (performance.now() > lookAt) {
+        const now = await whereAway(left)
+        if (now !== undefined) return now.kind === 'unreachable' ? now : undefined
+        lookAt = performance.now() + NODE_LOOK_MS
+      }
+      if (performance.now() > limit) throw new Error(`its container does not end: it is ${left[0]?.Status.State}`)
       await sleep(POLL_MS)
     }
+  }
+
+  async function scaleDown(service: string): Promise<void> {
+    const inspect = () => orAbsent(docker.getService(service).inspect())
+    const isDown = (one: Awaited<ReturnType<typeof inspect>>) => (one?.Spec.Mode.Replicated.Replicas ?? 0) === 0
+    const there = await inspect()
+    if (isDown(there)) return
+    const { Spec, Version } = there
+    try {
+      const wanted = { ...Spec, version: Version.Index, Mode: { Replicated: { Replicas: 0 } } }
+      await orAbsent(docker.getService(service).update(wanted))
+    } catch (error) {
+      // "update out of sequence": somebody else was faster, with the same.
+      if (!isDown(await inspect())) throw error
+    }
+  }
+
+  /** Tasks that have not ended, as far as is known. */
+  async function alive(service: string): Promise<readonly Task[]> {
+    return ((await tasksOf(service)) ?? []).filter(({ Status }) => !ENDED.has(Status.State))
+  }
+
+  /** One that nobody reaches; or all on nodes that were taken out. */
+  async function whereAway(tasks: readonly Task[]): ReturnType<typeof nodeOf> {
+    const nodes = await Promise.all(tasks.map(nodeOf))
+    const away = nodes.find((one) => one?.kind === 'unreachable')
+    return away ?? (nodes.every((one) => one?.kind === 'removed') ? nodes[0] : undefined)
   }
 
   /** What it wrote last, without its secrets. */
@@ -149,14 +210,18 @@ export function createErrands({
     }
   }
 
-  async function remove(id: string): Promise<void> {
+  async function remove(id: string): Promise<Unreachable | undefined> {
     const filters = byLabels({ [LABELS.instance]: instance, [ERRAND_LABEL]: id })
     for (const { ID } of await docker.listServices({ filters })) {
+      // Of a service that is gone nobody could say any more whether its container is.
+      const left = await stop(ID)
+      if (left !== undefined) return left
       await removeWithin(REMOVAL_LIMIT_MS, () => docker.getService(ID).remove())
     }
     for (const { ID } of await docker.listSecrets({ filters })) {
       await removeWithin(REMOVAL_LIMIT_MS, () => docker.getSecret(ID).remove())
     }
+    return undefined
   }
 
   return {

@@ -179,7 +179,7 @@ async function ensureEnvironments(db: Transaction<Schema>, requests: readonly Po
 
 export const NEW_UNIT = {
   ...{ labels: '[]', properties: '{}', fence: 0, gone: 0, quarantined: null, notes: null, capacity: 1, reset_cost: 0 },
-  ...{ source: 'file', phase: 'ready', failures: 0, tries: 0, due_at: 0 },
+  ...{ source: 'file', phase: 'ready', failures: 0, tries: 0, due_at: 0, stranded: 0 },
   ...{ service: 'in_service', service_by: null, service_reason: null },
 } as const satisfies Partial<Schema['units']>
 
@@ -256,7 +256,7 @@ export async function changeUnit(
 
 export function firstPhase(
   settings: { readonly reset?: unknown; readonly probe?: unknown } | undefined,
-): Schema['units']['phase'] {
+): 'ready' | 'resetting' | 'probing' {
   if (settings?.reset !== undefined) return 'resetting'
   return settings?.probe === undefined ? 'ready' : 'probing'
 }
@@ -265,11 +265,11 @@ export async function startCare(
   tx: Writing,
   pool: string,
   unit: string,
-  phase: 'resetting' | 'probing',
+  phase: Exclude<Schema['units']['phase'], 'ready'>,
 ): Promise<void> {
   await tx.db
     .updateTable('units')
-    .set((e) => ({ phase, failures: 0, tries: e('tries', '+', 1), due_at: tx.now }))
+    .set((e) => ({ phase, failures: 0, stranded: 0, tries: e('tries', '+', 1), due_at: tx.now }))
     .where('pool', '=', pool)
     .where('unit', '=', unit)
     .execute()

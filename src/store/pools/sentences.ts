@@ -76,6 +76,7 @@ export function whyClosed({ unit, phase, quarantined, service, service_reason, l
   const unproved = leases.find((one) => one.ended_at !== null)
   if (unproved !== undefined)
     return [`${unit} is quarantined: it is not proved that the container of ${unproved.holder} is gone`]
+  if (phase === 'clearing') return [`${unit} is free when what is left of its hand-over has ended`]
   return phase === 'ready' ? [] : [`${unit} is being made ready (${phase})`]
 }
 
