@@ -1,5 +1,6 @@
 import { ApplicationFailure } from '@temporalio/activity'
 import type { Logger } from 'pino'
+import { createAuthors } from '../../src/approval/authors.ts'
 import { createRights } from '../../src/approval/rights.ts'
 import type { Config, RepositoryConfig } from '../../src/config/types.ts'
 import { branchRole } from '../../src/core/change.ts'
@@ -31,6 +32,7 @@ export function createContext(deps: ControlDeps) {
   const { config, store, forges } = deps
   const roleOf = async (repository: RepositoryConfig, login: string) => forges(repository).people?.role(login)
   const rights = createRights({ config, roleOf })
+  const authorsOf = createAuthors(deps)
 
   async function runOf(run: string): Promise<RunDetail> {
     const id = parseRunId(run)
@@ -69,7 +71,7 @@ export function createContext(deps: ControlDeps) {
     ])
   }
 
-  return { ...deps, rights, runOf, repositoryOf, endedAlready, whyGated, showJobWaiting }
+  return { ...deps, rights, authorsOf, runOf, repositoryOf, endedAlready, whyGated, showJobWaiting }
 }
 
 export function endedSentence(run: string, outcome: Outcome): string {

@@ -1,7 +1,7 @@
 import { ApplicationFailure } from '@temporalio/activity'
 import { gateVariables } from '../../src/approval/released.ts'
 import { peopleOf, quorumOf } from '../../src/approval/rights.ts'
-import type { EnvironmentGate } from '../../src/config/types.ts'
+import type { EnvironmentGate, RepositoryConfig } from '../../src/config/types.ts'
 import { withheld } from '../../src/core/admission.ts'
 import {
   brokenSentence,
@@ -13,12 +13,8 @@ import {
 } from '../../src/core/approval.ts'
 import type { ControlActivities, GateAnswer } from '../../src/core/run-contract.ts'
 import { closedAt } from '../../src/core/window.ts'
-import type { Commit } from '../../src/git/mirrors.ts'
 import type { GateRow, RunDetail } from '../../src/store/types.ts'
 import type { ControlContext } from './context.ts'
-
-/** Further back nobody is looked for: an installation that has released nothing for so long has other troubles. */
-const COMMITS_OF_A_RELEASE = 1_000
 
 /** While a forge cannot be asked on whom the verdict depends; at last so seldom that a run of weeks keeps its history. */
 const ASK_AGAIN_MS = 5 * 60_000
@@ -26,7 +22,7 @@ const ASK_AGAIN_AT_LAST_MS = 60 * 60_000
 
 /** Sign-off by people. */
 export function createGateActivities(context: ControlContext) {
-  const { config, store, mirrors, log, rights, runOf, repositoryOf } = context
+  const { config, store, log, rights, authorsOf, runOf, repositoryOf } = context
 
   /** Opens the gate, or looks at it as it stands: reminders that are due go out, and what waited for its window passes. */
   async function openGate(input: Parameters<ControlActivities['openGate']>[0]): Promise<GateAnswer> {
@@ -34,8 +30,10 @@ export function createGateActivities(context: ControlContext) {
     const detail = await runOf(run)
     const denied = withheld(detail.secrets, { kind: 'environment', name: environment })
     if (denied !== undefined) throw ApplicationFailure.nonRetryable(denied, 'failed')
-    const settings = repositoryOf(repo)?.environments[environment]?.gate
-    if (!settings) throw ApplicationFailure.nonRetryable(`environment ${environment} has no gate any more`, 'errored')
+    const repository = repositoryOf(repo)
+    const settings = repository?.environments[environment]?.gate
+    if (!repository || !settings)
+      throw ApplicationFailure.nonRetryable(`environment ${environment} has no gate any more`, 'errored')
     // A plan is made once, and may be older than the operator's word which gate guards production.
     const elsewhere = rights.notProduction(repo, environment)
     if (elsewhere !== undefined) throw ApplicationFailure.nonRetryable(`${elsewhere}; push again`, 'errored')
@@ -51,7 +49,7 @@ export function createGateActivities(context: ControlContext) {
       run,
       gate,
       environment,
-      await rulesFor(detail, gate, settings, environment),
+      await rulesFor(repository, detail, gate, settings, environment),
       subject,
     )
     const answer = await look(row)
@@ -62,6 +60,7 @@ export function createGateActivities(context: ControlContext) {
   }
 
   async function rulesFor(
+    repository: RepositoryConfig,
     detail: RunDetail,
     name: string,
     settings: EnvironmentGate,
@@ -75,14 +74,17 @@ export function createGateActivities(context: ControlContext) {
     const written = rights.writtenFor(detail.repo, environment, detail.plan) ?? []
     const groups = await rights.filled(detail.repo, written)
     const { window } = settings
-    // Those of a gate that is open are those that it was opened with, and whom they have turned out to be.
-    const identities = opened ? opened.identities : await identitiesOf(detail)
+    // Those of a gate that is open are those that it was opened with, and whom they have turned out to be; an earlier
+    // version has kept none.
+    const { identities = [], note } =
+      opened?.identities === undefined ? await authorsOf(repository, detail.change) : opened
     const start = known?.state === 'open' ? known.openedAt : now
     return {
       approvers: [...new Set(groups.flatMap(({ members }) => members))].sort(),
       quorum: quorumOf(groups),
-      excluded: [...new Set([...(opened?.excluded ?? []), ...peopleOf(config, identities ?? [])])].sort(),
-      ...(identities === undefined ? {} : { identities }),
+      excluded: [...new Set([...(opened?.excluded ?? []), ...peopleOf(config, identities)])].sort(),
+      identities,
+      ...(note === undefined ? {} : { note }),
       expiresAt: opened ? (opened.expiresAt ?? 0) : now + Math.min(settings.expiresMs, ownMs),
       groups,
       onExpiry: settings.onExpiry,
@@ -126,35 +128,6 @@ export function createGateActivities(context: ControlContext) {
       sentence,
       ...(closed.until === undefined ? {} : { lookInMs: Math.max(0, closed.until - context.clock()) }),
     }
-  }
-
-  /**
-   * Who wrote or pushed anything since the last release, as the commits say (which may only take a vote away), as the
-   * forge has authenticated them, and as was told when it came: not every forge can be asked later.
-   */
-  async function identitiesOf(detail: RunDetail): Promise<readonly string[]> {
-    const { repo, change } = detail
-    const repository = repositoryOf(repo)
-    const forge = repository && context.forges(repository)
-    const source = await forge?.source()
-    if (source !== undefined) await mirrors.ensure(repo, source, change.commit)
-    // Before the first release there is no last one: then it is this change alone.
-    let commits: readonly Commit[] = [{ commit: change.commit, ...(await mirrors.commitInfo(repo, change.commit)) }]
-    const production = repository?.branches.production
-    // What we have released, not what the branch is at: whoever may push there could move it past what they wrote.
-    const released = production === undefined ? undefined : await store.runs.lastReleased(repo, production)
-    const base = released ?? (production === undefined ? undefined : await forge?.branchTip(production))
-    if (source !== undefined && base !== undefined) {
-      await mirrors.ensure(repo, source, base)
-      commits = [...commits, ...(await mirrors.between(repo, base, change.commit, COMMITS_OF_A_RELEASE)).commits]
-    }
-    const ids = commits.map(({ commit }) => commit)
-    const pushers = (await forge?.pushes?.pushersOf(ids)) ?? []
-    const authors = commits.flatMap(({ author, authorEmail, others }) => [`${author} <${authorEmail}>`, ...others])
-    const told = await store.runs.peopleBehind(repo, ids)
-    const people = [change, ...told].flatMap(({ author, pusher }) => [author, pusher])
-    const all = [...people, ...pushers, ...authors].filter((one) => one !== undefined)
-    return [...new Set(all)].sort()
   }
 
   async function castVote({ run, gate, key, answer, vote }: Parameters<ControlActivities['castVote']>[0]) {

@@ -42,6 +42,8 @@ export interface GateRules {
   readonly excluded: readonly string[]
   /** Names, logins and addresses of those, as commits and the forge have them: of some the operator's file may know later whose they are. */
   readonly identities?: readonly string[]
+  /** What could not be told of whom it excludes, for people. */
+  readonly note?: string
   /** Milliseconds since 1970; the gate is expired from then on, unless enough have approved. */
   readonly expiresAt?: number
   /** What whoever approves fills in. */
@@ -231,7 +233,8 @@ export function gateSentence(gate: {
   const closed = gate.closed && missing === 0 ? [`enough, and waits ${gate.closed.why}`] : []
   const who = shortage ?? (missing > 0 ? `may approve: ${may.join(', ')}` : undefined)
   const unasked = groups.flatMap((one) => (one.unasked === undefined ? [] : [`${nameOf(one)}: ${one.unasked}`]))
-  return [count, ...held, ...closed, ...(who === undefined ? [] : [who]), ...unasked].join('; ')
+  const note = gate.rules.note === undefined ? [] : [gate.rules.note]
+  return [count, ...held, ...closed, ...(who === undefined ? [] : [who]), ...unasked, ...note].join('; ')
 }
 
 /**

@@ -70,6 +70,8 @@ export interface Mirrors {
   distance(repo: string, source: Source, commit: string, other: string): Promise<Distance>
   /** The commits that lead to `to` and not to `from`; both must be in the mirror. */
   between(repo: string, from: string, to: string, most: number): Promise<Difference>
+  /** The newest `most` commits that lead to this one, itself first; it must be in the mirror. */
+  history(repo: string, commit: string, most: number): Promise<readonly Commit[]>
   /** Every branch that the source has now, with its commit. */
   heads(source: Source): Promise<readonly BranchHead[]>
   /** The commit a branch has at the source now; undefined: no such branch. */
@@ -122,6 +124,19 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
       return rm(fresh, { recursive: true, force: true })
     })
     return path
+  }
+
+  async function logOf(dir: string, range: string, most: number): Promise<readonly Commit[]> {
+    const format = `--format=${['%H', ...INFO].join('%x00')}`
+    const fields = (await git(['log', '-z', `--max-count=${most}`, format, range, '--'], { dir }))
+      .toString()
+      .split('\0')
+    const commits: Commit[] = []
+    for (let at = 0; at + INFO.length < fields.length; at += INFO.length + 1) {
+      const [commit = '', ...info] = fields.slice(at, at + INFO.length + 1)
+      commits.push({ commit, ...infoOf(info) })
+    }
+    return commits
   }
 
   function fetch(path: string, source: Source, what: string, ...options: readonly string[]): Promise<Buffer> {
@@ -213,20 +228,14 @@ export function createMirrors({ dir }: { readonly dir: string }): Mirrors {
     },
     async between(repo, from, to, most) {
       const dir = pathOf(repo)
-      const format = `--format=${['%H', ...INFO].join('%x00')}`
-      const [listed, counted] = await Promise.all([
-        git(['log', '-z', `--max-count=${most}`, format, `${from}..${to}`, '--'], { dir }),
+      const [commits, counted] = await Promise.all([
+        logOf(dir, `${from}..${to}`, most),
         git(['rev-list', '--left-right', '--count', `${from}...${to}`, '--'], { dir }),
       ])
-      const fields = listed.toString().split('\0')
-      const commits: Commit[] = []
-      for (let at = 0; at + INFO.length < fields.length; at += INFO.length + 1) {
-        const [commit = '', ...info] = fields.slice(at, at + INFO.length + 1)
-        commits.push({ commit, ...infoOf(info) })
-      }
       const [behind = 0, count = 0] = counted.toString().split('\t').map(Number)
       return { commits, count, behind }
     },
+    history: (repo, commit, most) => logOf(pathOf(repo), commit, most),
     heads: (source) => listed(source),
     async head(source, branch) {
       // git takes the name for the end of one: `x/refs/heads/production` is another branch, and is listed, too.

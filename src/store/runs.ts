@@ -199,18 +199,18 @@ export function createRuns(database: Database): Runs {
         await recordAudit(tx, { by, channel: 'api', action: 'run.override', on: id, detail: { reason } })
       }),
 
-    lastReleased: (repo, branch) =>
+    releases: (repo, branch, most) =>
       database.read(async (db) => {
-        const last = await db
+        const rows = await db
           .selectFrom('runs')
           .innerJoin('events', 'events.run', 'runs.id')
           .select('runs.commit_id')
           .where('runs.repo', '=', repo)
           .where('events.append_key', '=', `promoted/${branch}`)
           .orderBy('events.position', 'desc')
-          .limit(1)
-          .executeTakeFirst()
-        return last?.commit_id
+          .limit(most)
+          .execute()
+        return rows.map((row) => row.commit_id)
       }),
 
     releasedCandidate: (repo, ref, commit) =>

@@ -369,8 +369,8 @@ export interface Runs {
   requestCancel(id: string, by: string, reason: string): Promise<boolean>
   /** An operator lets the deploy stage of this production push go on without a passed candidate run. */
   recordOverride(id: string, by: string, reason: string): Promise<void>
-  /** The commit to which a run of the repository has moved this branch last; undefined: none has. */
-  lastReleased(repo: string, branch: string): Promise<string | undefined>
+  /** The commits to which runs of the repository have moved this branch, newest first, at most so many. */
+  releases(repo: string, branch: string, most: number): Promise<readonly string[]>
   /** The newest run for exactly this commit on `ref` whose gate was approved, with its deliverables; else undefined. */
   releasedCandidate(repo: string, ref: string, commit: string): Promise<RunDetail | undefined>
 }

@@ -1,6 +1,7 @@
 import { afterEach, expect, test, vi } from 'vitest'
 import { whyNotReleased } from '../../src/approval/released.ts'
 import { createRights } from '../../src/approval/rights.ts'
+import { gateSentence } from '../../src/core/approval.ts'
 import type { Fault } from '../../src/embedded/fake-github/faults.ts'
 import type { RunDetail } from '../../src/store/types.ts'
 import { plan } from '../core/report/runs.ts'
@@ -211,6 +212,62 @@ test('the last release is what Penstock has released, wherever somebody has move
   const run = (await it.team.runs()).find(({ change }) => change.ref === 'refs/heads/master' && change.commit === last)
 
   expect(await it.excludedFor(run?.id ?? '')).toEqual(['ada', 'ben'])
+})
+
+/** Penstock has released a commit that the repository has lost since. */
+async function lostRelease(): Promise<void> {
+  const { store } = it.team
+  const change = { commit: 'f'.repeat(40), ref: 'refs/heads/gone' }
+  const delivery = { source: 'git', id: 'lost', event: 'push', bodyDigest: 'lost' }
+  const recorded = await store.deliveries.record(delivery, { kind: 'push', repo: REPO, requestedBy: 'eve', change })
+  if (recorded.kind !== 'run') throw new Error(`it is ${recorded.kind}`)
+  const moved = { type: 'branch.promoted.v1', branch: 'production', commit: change.commit } as const
+  await store.events.append(recorded.run.id, 'promoted/production', [moved])
+}
+
+test.each([
+  ['the one before it counts', true, ['ben', 'cyd'], /whoever wrote anything since \w{12} may not approve/],
+  ['all the history counts', false, ['ada', 'ben', 'cyd'], /whoever wrote anything in all the history \(\d+ commits\)/],
+])('of a last release that is gone from the repository %s, and the gate says so', async (_, isReleased, who, note) => {
+  it = await startRelease()
+  if (isReleased) {
+    await approved()
+    expect(await it.promote()).toEqual({ outcome: 'succeeded' })
+  }
+  const { world } = it.team
+  const work = await world.push(REPO, 'master', { by: 'ben', message: 'Work', files: { b: 'b' }, parent: it.commit })
+  const last = await world.push(REPO, 'master', { by: 'cyd', message: 'Last', files: { c: 'c' }, parent: work })
+  await it.team.settle()
+  await lostRelease()
+  const run = (await it.team.runs()).find(({ change }) => change.ref === 'refs/heads/master' && change.commit === last)
+
+  expect(await it.excludedFor(run?.id ?? '')).toEqual(who)
+  const gate = await it.team.store.gates.get(run?.id ?? '', 'signoff')
+  expect(gateSentence(gate as never)).toMatch(/the last release ffffffffffff is no longer in the repository/)
+  expect(gateSentence(gate as never)).toMatch(note)
+})
+
+test('a gate that an earlier version has opened is read, judged, and learns who wrote it', async () => {
+  it = await startRelease()
+  const { store, config } = it.team
+  const gate = await it.gate()
+  const { identities: _, groups: __, ...old } = gate.rules
+  // As it was kept then, with nobody of the file known to have written it.
+  await store.gates.open(it.run, 'signoff', 'production', { ...old, excluded: [] }, gate.subject)
+  const rights = createRights({ config, roleOf: async () => undefined })
+  const before = await it.gate()
+
+  expect(before.rules).not.toHaveProperty('identities')
+  expect(await rights.now(before)).toMatchObject({ approvers: gate.rules.approvers, excluded: [] })
+  expect(await it.openGate()).toMatchObject({ kind: 'open' })
+  expect(await it.gate()).toMatchObject({ id: gate.id, state: 'open', rules: { excluded: gate.rules.excluded } })
+  await approved()
+  const approvedThen = await it.gate()
+  // Decided by an earlier version, and released by this one.
+  const { identities: ___, ...decided } = approvedThen.rules
+  expect(
+    await whyNotReleased(rights, await it.detail(), { ...approvedThen, rules: decided }, Date.now()),
+  ).toBeUndefined()
 })
 
 test('so are co-authors of what was squashed into one commit, also those who hide their address', async () => {

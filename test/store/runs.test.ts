@@ -372,6 +372,29 @@ await onEveryDatabase((lab) => {
     expect(await store.audit.list({ limit: 9 })).toHaveLength(1)
   })
 
+  test('releases are the commits to which runs have moved the branch, newest first, whoever else was released', async () => {
+    const { store, another } = lab()
+    const released = async (trigger: Trigger, branch = 'production') => {
+      const { id, change } = await newRun(store, trigger)
+      const moved = { type: 'branch.promoted.v1', branch, commit: change.commit } as const
+      await store.events.append(id, `promoted/${branch}`, [moved])
+      await store.events.append(id, `promoted/${branch}`, [moved])
+    }
+    expect(await store.runs.releases('acme/web', 'production', 9)).toEqual([])
+    const [older, newer] = [await newRun(store, push('a')), push('c', 'b')]
+    await released(newer)
+    // What was moved last counts, and not which run is the newest.
+    const last = { type: 'branch.promoted.v1', branch: 'production', commit: older.change.commit } as const
+    await store.events.append(older.id, 'promoted/production', [last])
+    await released(push('d', 'c'), 'stable')
+    await released({ ...push('e', 'd'), repo: 'acme/api' })
+    await newRun(store, push('f', 'e'))
+
+    expect(await store.runs.releases('acme/web', 'production', 9)).toEqual([commit('a'), commit('c')])
+    expect(await (await another()).runs.releases('acme/web', 'production', 1)).toEqual([commit('a')])
+    expect(await store.runs.releases('acme/web', 'none', 9)).toEqual([])
+  })
+
   test('a list of runs is filtered, newest first, and goes on before a number', async () => {
     const { store } = lab()
     for (const [after, before] of [
