@@ -1,5 +1,6 @@
 import { ApplicationFailure, Context } from '@temporalio/activity'
 import { credentialsOf } from '../../src/config/credentials.ts'
+import { type GivenSecret, seal, versionOf } from '../../src/config/sealed.ts'
 import { withheld } from '../../src/core/admission.ts'
 import { type JobKey, jobId } from '../../src/core/ids.ts'
 import { isOutcome } from '../../src/core/outcome.ts'
@@ -47,25 +48,41 @@ export function createJobs(
     }
     const { stage, job: name, attempt } = key
     await store.events.append(key.run, `${jobId(key)}:started`, [{ type: 'job.started.v1', stage, job: name, attempt }])
+    const given = [...values.values, ...credentials]
+    await keepMasked(key, given)
     return refusable(async () => {
       const [first] = job.segments
       await Promise.all([
         cluster.ensureNetwork(key.run),
-        cluster.ensureSecrets(key, [...values.values, ...credentials]),
+        cluster.ensureSecrets(key, given),
         // Remembered for the service, so that it is looked up while the others are made.
         first && cluster.resolveImage(first.image),
       ])
-      return startOn(key, job, 0)
+      return startOn(input, 0, credentials)
     })
   }
 
   async function startSegment(input: JobInput & { segment: number; node: string }) {
-    return refusable(() => startOn(input.key, input.job, input.segment, input.node))
+    const credentials = await credentialsFor(input.key, input.job)
+    return refusable(() => startOn(input, input.segment, credentials, input.node))
   }
 
-  async function startOn(key: JobKey, job: Job, segment: number, node?: string): Promise<Started> {
+  /** Before anything of the job begins: whoever follows its log later masks what it got, whatever the file says by then. */
+  async function keepMasked(key: JobKey, given: readonly GivenSecret[]): Promise<void> {
+    const { workerToken } = config
+    if (given.length === 0 || workerToken === undefined) return
+    const job = jobId(key)
+    const sealed = seal(workerToken, job, given)
+    await store.masks.keep({ job, run: key.run, version: versionOf(workerToken, given), sealed })
+  }
+
+  async function startOn(
+    { key, job }: JobInput,
+    segment: number,
+    credentials: readonly GivenSecret[],
+    node?: string,
+  ): Promise<Started> {
     const content = job.segments[segment]
-    const credentials = await credentialsFor(key, job)
     const secrets = [...job.secrets, ...credentials.map(({ name }) => ({ name, env: false }))]
     if (!content) throw ApplicationFailure.nonRetryable(`${jobId(key)} has no segment ${segment}`, 'errored')
     const image = await cluster.resolveImage(content.image)

@@ -139,13 +139,13 @@ async function ask(
     const answer = await fetch(address, { signal: AbortSignal.any([putOff, AbortSignal.timeout(timeoutMs)]) })
     await answer.body?.cancel()
     const isRight = status === undefined ? answer.ok : answer.status === status
-    return isRight ? { kind: 'done' } : { kind: 'failed', why: `${address} answered ${answer.status}` }
+    return isRight ? { kind: 'done' } : { kind: 'failed', why: `it answered ${answer.status}` }
   } catch (err) {
     if (putOff.aborted) throw err
+    // Not the address, which the reason would show to everybody.
     const cause = err instanceof Error && err.cause instanceof Error ? err.cause : err
-    return {
-      kind: 'failed',
-      why: `${address} did not answer: ${cause instanceof Error ? cause.message : String(cause)}`,
-    }
+    const code = cause instanceof Error && 'code' in cause ? cause.code : undefined
+    const how = typeof code === 'string' ? code : cause instanceof Error ? cause.name : 'for a reason not known'
+    return { kind: 'failed', why: `it did not answer: ${how}` }
   }
 }

@@ -1,6 +1,6 @@
-import { createHmac } from 'node:crypto'
 import { z } from 'zod'
 import { credentialsOf } from '../config/credentials.ts'
+import { unseal, versionOf } from '../config/sealed.ts'
 import { withheld } from '../core/admission.ts'
 import { type JobKey, jobId, type LogKey, parseJobId } from '../core/ids.ts'
 import { type Job, stageJobs } from '../core/plan.ts'
@@ -75,9 +75,7 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
         const job = jobKey(query)
         const values = await secretsOf(await runOf(job.run), job)
         // Keyed, because the version is stored beside logs and must not help to guess a value.
-        const digest = createHmac('sha256', config.workerToken?.reveal() ?? '')
-        for (const { name, value } of values) digest.update(`${name.length}:${name}${value.length}:${value}`)
-        return json({ version: digest.digest('hex').slice(0, 16), values })
+        return json({ version: versionOf(config.workerToken, values), values })
       },
     }),
     route({
@@ -230,9 +228,30 @@ export function internalRoutes(deps: ApiDeps): readonly Route[] {
       return secret === undefined ? [] : [{ name, secret }]
     })
     const held = jobIn(run, job)?.pools.length ? await store.leases.ofHolder(jobId(job)) : []
-    return [...own, ...credentialsOf(config, held)]
+    const now = [...own, ...credentialsOf(config, held)]
       .filter(({ name }) => !isWithheld(name))
       .map(({ name, secret }) => ({ name, value: secret.reveal() }))
+    const before = (await givenBefore(job)).filter(
+      (one) => !now.some(({ name, value }) => name === one.name && value === one.value),
+    )
+    return [...now, ...before]
+  }
+
+  /** What the job was given when it began: the file may have been changed since, and its units may be others'. */
+  async function givenBefore(job: JobKey) {
+    const { workerToken } = config
+    if (workerToken === undefined) return []
+    const id = jobId(job)
+    return (await store.masks.of(id)).flatMap((sealed) => {
+      try {
+        return unseal(workerToken, id, sealed)
+      } catch (err) {
+        // Without them the log could not be masked: better none than one with secrets in it.
+        const why = `the secrets that ${id} was given cannot be opened: was the worker token changed?`
+        deps.log.error({ err, job: id }, why)
+        throw new ProblemError(problem(422, why))
+      }
+    })
   }
 
   async function runOf(id: string): Promise<RunDetail> {

@@ -1,4 +1,6 @@
+import { withoutOutput } from '../core/pool/care.ts'
 import type { ExpectedStart } from '../core/pool/expected-start.ts'
+import type { HandOverStep } from '../core/pool/settings.ts'
 import { JOB_SLOTS } from '../core/pool/state.ts'
 import { didYouMean } from '../spec/suggest.ts'
 import type { LeaseRow, PoolRow, PoolsView, Refusal, UnitRow, WaiterRow } from '../store/pool-types.ts'
@@ -15,6 +17,25 @@ export interface ShownWaiter extends Omit<WaiterRow, 'holders'> {
 
 export interface ShownPools extends Omit<PoolsView, 'waiters'> {
   readonly waiters: readonly ShownWaiter[]
+}
+
+/** What everybody may see of a pool: that there is a reset and a probe, not by which command or address. */
+export interface PublicPool extends Omit<PoolRow, 'reset' | 'probe'> {
+  readonly reset?: Pick<HandOverStep, 'kind'>
+  readonly probe?: Pick<HandOverStep, 'kind'>
+}
+
+export function publicPool({ reset, probe, ...pool }: PoolRow): PublicPool {
+  return {
+    ...pool,
+    ...(reset === undefined ? {} : { reset: { kind: reset.kind } }),
+    ...(probe === undefined ? {} : { probe: { kind: probe.kind } }),
+  }
+}
+
+/** Without what the commands of a reset or probe wrote. */
+export function publicUnit({ quarantined, ...unit }: UnitRow): UnitRow {
+  return { ...unit, ...(quarantined === undefined ? {} : { quarantined: withoutOutput(quarantined) }) }
 }
 
 export async function readPools({ leases }: Pick<Store, 'leases'>): Promise<ShownPools> {

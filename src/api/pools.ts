@@ -8,13 +8,14 @@ import {
   toUnitSettings,
   twinSentence,
 } from '../config/pool.ts'
+import { personMay } from '../config/roles.ts'
 import { name, Pool, Unit } from '../config/schema.ts'
 import { percentiles } from '../core/pool/percentiles.ts'
 import type { PoolSettings, UnitSettings } from '../core/pool/settings.ts'
 import { unitStatistics } from '../core/pool/statistics.ts'
 import type { HoldRow, Service } from '../store/pool-types.ts'
 import type { ApiDeps } from './deps.ts'
-import { poolIn, readPools, unitIn, unlessRefused } from './pool-view.ts'
+import { poolIn, publicPool, publicUnit, readPools, type ShownPools, unitIn, unlessRefused } from './pool-view.ts'
 import { type Asked, invalid, json, NOTHING, type Route } from './route.ts'
 import { Channel, Said, Why } from './said.ts'
 
@@ -30,16 +31,16 @@ const UNIT = '/api/v1/pools/:pool/units/:unit'
 const HISTORY = 1000
 
 /** Pools and their units: what there is, who has it, and what those who look after it do. */
-export function poolRoutes({ store }: ApiDeps): readonly Route[] {
+export function poolRoutes({ config, store }: ApiDeps): readonly Route[] {
   return [
     {
       method: 'GET',
       path: '/api/v1/pools',
       permission: 'read',
       summary:
-        'Every pool with its settings, every unit with who holds it and what keeps it from being given on, and everybody who waits: for what, at which place, since when, who is in the way.',
-      async handle() {
-        return json(await readPools(store))
+        'Every pool with its settings, every unit with who holds it and what keeps it from being given on, and everybody who waits: for what, at which place, since when, who is in the way. Commands, addresses and output of reset and probe are for who has the permission `pools`; the others see that there are such, and how the last ones ended.',
+      async handle({ by }) {
+        return json(shownTo(by, await readPools(store)))
       },
     },
     {
@@ -48,12 +49,13 @@ export function poolRoutes({ store }: ApiDeps): readonly Route[] {
       permission: 'read',
       summary:
         'One pool with its units, who waits for it, and what has been: of the newest 1000 that held it how long they waited and held (`p50`, `p90`, `p99`, in milliseconds), and of every unit how often jobs failed on it, against the same jobs elsewhere.',
-      async handle({ params }) {
-        const view = await readPools(store)
-        const pool = poolIn(view, params.pool)
+      async handle({ params, by }) {
+        const all = await readPools(store)
+        const pool = poolIn(all, params.pool)
+        const view = shownTo(by, all)
         const isOf = (one: { readonly pool: string }) => one.pool === pool.pool
         return json({
-          pool,
+          pool: view.pools.find(isOf),
           units: view.units.filter(isOf),
           waiters: view.waiters.filter(({ requests }) => requests.some(isOf)),
           ...past(await store.leases.history(pool.pool, HISTORY)),
@@ -89,6 +91,18 @@ export function poolRoutes({ store }: ApiDeps): readonly Route[] {
       },
     },
     {
+      method: 'DELETE',
+      path: '/api/v1/pools/:pool',
+      permission: 'pools',
+      summary:
+        'Takes a pool with its units away. Refused while somebody holds one: drain them before. Refused for a pool that the operator’s file has. Everybody who waits is judged anew: a job that nothing can serve any more fails at once.',
+      async handle({ params, by }) {
+        const { pool } = poolIn(await readPools(store), params.pool)
+        unlessRefused(await store.units.removePool({ person: by, channel: 'api' }, pool))
+        return NOTHING
+      },
+    },
+    {
       method: 'PUT',
       path: UNIT,
       permission: 'pools',
@@ -110,7 +124,7 @@ export function poolRoutes({ store }: ApiDeps): readonly Route[] {
       path: UNIT,
       permission: 'pools',
       summary:
-        'Takes a unit out of its pool: whoever holds it keeps it to the end. Refused for a unit that the operator’s file has.',
+        'Takes a unit out of its pool: whoever holds it keeps it to the end. Refused for a unit that the operator’s file has. Everybody who waits is judged anew.',
       async handle({ params, by }) {
         const { pool, unit } = unitIn(await readPools(store), params.pool, params.unit)
         unlessRefused(await store.units.removeUnit({ person: by, channel: 'api' }, pool, unit))
@@ -140,6 +154,11 @@ export function poolRoutes({ store }: ApiDeps): readonly Route[] {
       handle: (asked) => tend(asked, (actor, pool, unit, reason) => store.units.clear(actor, pool, unit, reason)),
     },
   ]
+
+  function shownTo(person: string, view: ShownPools) {
+    if (personMay(config, person, 'pools')) return view
+    return { ...view, pools: view.pools.map(publicPool), units: view.units.map(publicUnit) }
+  }
 
   async function tend(
     { params, body, by }: Asked,

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { isDeepStrictEqual } from 'node:util'
 import { z } from 'zod'
 import { durationMs } from '../config/duration.ts'
-import { permissionsOf } from '../config/roles.ts'
+import { personMay } from '../config/roles.ts'
 import { duration, label } from '../config/schema.ts'
 import type { PoolRequest } from '../core/plan.ts'
 import { checkWhereFor, propertyTypes } from '../pools/where.ts'
@@ -204,8 +204,7 @@ export function reservationRoutes({ config, store }: ApiDeps): readonly Route[] 
   }
 
   function may(person: string, permission: 'reserve' | 'pools'): boolean {
-    const known = Object.hasOwn(config.people, person) ? config.people[person] : undefined
-    return permissionsOf(known?.roles ?? []).has(permission)
+    return personMay(config, person, permission)
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Role } from './types.ts'
+import type { Config, Role } from './types.ts'
 
 /** What a request may do; each route asks for exactly one. */
 export const PERMISSIONS = ['read', 'run', 'reserve', 'vote', 'override', 'pools', 'forge', 'audit', 'tokens'] as const
@@ -20,4 +20,10 @@ export const ROLE_PERMISSIONS: Readonly<Record<Role, readonly Permission[]>> = {
 
 export function permissionsOf(roles: readonly Role[]): ReadonlySet<Permission> {
   return new Set(roles.flatMap((role) => ROLE_PERMISSIONS[role]))
+}
+
+/** Whether somebody of the operator's file may. */
+export function personMay({ people }: Pick<Config, 'people'>, person: string, permission: Permission): boolean {
+  const known = Object.hasOwn(people, person) ? people[person] : undefined
+  return permissionsOf(known?.roles ?? []).has(permission)
 }

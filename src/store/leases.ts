@@ -1,10 +1,10 @@
 import { expectedStarts, type HoldHistory } from '../core/pool/expected-start.ts'
-import { percentile } from '../core/pool/percentiles.ts'
+import { ranks } from '../core/pool/percentiles.ts'
 import { JOB_SLOTS } from '../core/pool/state.ts'
 import type { Database, Writing } from './database.ts'
-import { recordAudit } from './database.ts'
+import { fromJson, recordAudit } from './database.ts'
 import { appendEvents } from './events.ts'
-import type { HoldRow, Leases, PoolRow, UnitRow } from './pool-types.ts'
+import type { CareResult, HoldRow, Leases, PoolRow, UnitRow } from './pool-types.ts'
 import { acquire, grant, leave, NEW_UNIT, reservationOf } from './pools/queue.ts'
 import { toWaiterRow, waitersInTurn, whyClosed } from './pools/sentences.ts'
 import {
@@ -178,15 +178,57 @@ export function createLeases(database: Database): Leases {
           .execute()
         return rows.map(toHoldRow)
       }),
+
+    async pruneHistory() {
+      // Most of the time there is nothing to do: that takes no turn among the writers.
+      const old = database.now() - HOLDS_KEPT_MS
+      const pools = await database.read((db) =>
+        db
+          .selectFrom('holds')
+          .select((e) => ['pool', e.fn.countAll().as('count'), e.fn.min('ended_at').as('oldest')])
+          .groupBy('pool')
+          .execute(),
+      )
+      for (const { pool, count, oldest } of pools) {
+        if (Number(count) < HOLDS_KEPT + HOLDS_TOO_MANY && Number(oldest) >= old) continue
+        await database.write(async ({ db }) => {
+          const last = await db
+            .selectFrom('holds')
+            .select(['ended_at', 'id'])
+            .where('pool', '=', pool)
+            .orderBy('ended_at', 'desc')
+            .orderBy('id', 'desc')
+            .offset(HOLDS_KEPT - 1)
+            .limit(1)
+            .executeTakeFirst()
+          await db
+            .deleteFrom('holds')
+            .where('pool', '=', pool)
+            .where((e) =>
+              e.or([
+                e('ended_at', '<', Math.max(old, last?.ended_at ?? old)),
+                ...(last === undefined ? [] : [e.and([e('ended_at', '=', last.ended_at), e('id', '<', last.id)])]),
+              ]),
+            )
+            .execute()
+        })
+      }
+    },
   }
 }
+
+/** What is said of a pool's past looks at no more than this, and at nothing older. */
+const HOLDS_KEPT = 1000
+const HOLDS_KEPT_MS = 365 * 86_400_000
+/** So many more may be there, so that not every job is followed by a deletion. */
+const HOLDS_TOO_MANY = 100
 
 /** So many of the newest say how long a unit is held. */
 const HOLDS_LOOKED_AT = 200
 
 function historyOf(lengths: readonly number[]): HoldHistory | undefined {
-  const [low, middle, high] = [0.1, 0.5, 0.9].map((share) => percentile(lengths, share))
-  return low === undefined || middle === undefined || high === undefined ? undefined : { low, middle, high }
+  const ranked = ranks(lengths, [0.1, 0.5, 0.9])
+  return ranked && { low: ranked[0], middle: ranked[1], high: ranked[2] }
 }
 
 function longest(histories: readonly (HoldHistory | undefined)[]): HoldHistory | undefined {
@@ -311,6 +353,8 @@ function toUnitRow(unit: Unit): UnitRow {
     ...(notes === null ? {} : { notes }),
     leases: unit.leases.map((lease) => toLeaseRow(unit, lease)),
     ...(quarantined === undefined ? {} : { quarantined }),
+    ...(unit.last_reset === null ? {} : { lastReset: fromJson<CareResult>(unit.last_reset) }),
+    ...(unit.last_probe === null ? {} : { lastProbe: fromJson<CareResult>(unit.last_probe) }),
     service: {
       kind: service,
       ...(service_by === null ? {} : { by: service_by }),

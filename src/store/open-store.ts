@@ -6,6 +6,7 @@ import { createDeployments } from './deployments.ts'
 import { createEvents } from './events.ts'
 import { createGates } from './gates.ts'
 import { createLeases } from './leases.ts'
+import { createMasks } from './masks.ts'
 import { createMerges } from './merges.ts'
 import { createNodes } from './nodes.ts'
 import { createNotices } from './notices.ts'
@@ -55,6 +56,7 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     nodes: createNodes(database),
     audit: createAudit(database),
     sightings: createSightings(database),
+    masks: createMasks(database),
     close: () => database.close(),
   }
 }

@@ -39,6 +39,12 @@ export interface LeaseRow {
 
 export type Service = 'in_service' | 'draining' | 'maintenance'
 
+/** How the newest reset or probe that ended did so. */
+export interface CareResult {
+  readonly at: number
+  readonly outcome: 'passed' | 'failed'
+}
+
 export interface UnitRow extends UnitSettings {
   readonly pool: string
   readonly unit: string
@@ -49,6 +55,8 @@ export interface UnitRow extends UnitSettings {
   readonly phase: 'ready' | 'resetting' | 'probing' | 'clearing'
   /** Why it is not given on, until its probe passes or a person clears it. */
   readonly quarantined?: string
+  readonly lastReset?: CareResult
+  readonly lastProbe?: CareResult
   readonly service: { readonly kind: Service; readonly by?: string; readonly reason?: string }
 }
 
@@ -137,8 +145,10 @@ export interface Leases {
   }): Promise<readonly { readonly holder: string; readonly what: 'silent' | 'warned' | 'revoked' | 'expired' }[]>
   /** When each that waits will start, by holder, as the history has it; absent where it says nothing. */
   expectedStarts(): Promise<Readonly<Record<string, ExpectedStart>>>
-  /** What has been held and is no more, newest first. */
+  /** What has been held and is no more, newest first; of each pool the newest 1000 of a year. */
   history(pool: string, limit: number): Promise<readonly HoldRow[]>
+  /** Forgets what `history` has no more. Idempotent. */
+  pruneHistory(): Promise<void>
 }
 
 export interface HoldRow {
@@ -189,6 +199,8 @@ export interface Units {
   putUnit(by: Actor, pool: string, unit: string, settings: UnitSettings): Promise<Refusal | undefined>
   /** Out of use: who holds it keeps it to the end. */
   removeUnit(by: Actor, pool: string, unit: string): Promise<Refusal | undefined>
+  /** With its units; refused while somebody holds one. All who wait are judged anew. */
+  removePool(by: Actor, pool: string): Promise<Refusal | undefined>
   /** `draining`: given to nobody more, and in maintenance once its holders are through. */
   setService(by: Actor, pool: string, unit: string, service: Service, reason: string): Promise<Refusal | undefined>
   /**

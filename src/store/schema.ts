@@ -317,6 +317,9 @@ export interface Schema {
     due_at: number
     /** 1: a container of its hand-over is on a node that cannot be reached. */
     stranded: number
+    /** `{ at, outcome }` of the newest that ended. */
+    last_reset: string | null
+    last_probe: string | null
     service: 'in_service' | 'draining' | 'maintenance'
     service_by: string | null
     service_reason: string | null
@@ -411,6 +414,8 @@ export interface Schema {
     last_used_at: number | null
     revoked_at: number | null
   }
+  /** What jobs of open runs were given, sealed: a changed secret stays masked in their logs. */
+  masks: { job: string; version: string; run: string; sealed: string }
   nodes: { id: string; hostname: string; seen_at: number }
   audit: { id: number; at: number; by: string; channel: string; action: string; on: string; detail: string | null }
 }
@@ -1098,6 +1103,15 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
         .alterTable('units')
         .addColumn('stranded', 'bigint', (c) => c.notNull().defaultTo(0))
         .execute()
+    },
+  },
+  '014_pool_repairs': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      for (const column of ['last_reset', 'last_probe']) {
+        await db.schema.alterTable('units').addColumn(column, 'text').execute()
+      }
+      await table(db, 'masks', { job: 'text', version: 'text', run: 'text', sealed: 'text' }, ['job', 'version'])
+      await index(db, 'masks', ['run'])
     },
   },
 }

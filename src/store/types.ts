@@ -36,6 +36,7 @@ export interface Store {
   readonly nodes: Nodes
   readonly audit: Audit
   readonly sightings: Sightings
+  readonly masks: Masks
   close(): Promise<void>
 }
 
@@ -577,6 +578,23 @@ export interface Promotions {
   /** Undefined: the branch is this holder's for `ms`; else who has it. */
   hold(repo: string, branch: string, holder: string, ms: number): Promise<string | undefined>
   release(repo: string, branch: string, holder: string): Promise<void>
+}
+
+// ---------------------------------------------------------------- secrets that jobs were given
+
+/** Sealed by the caller; kept as long as the job's run is open. */
+export interface Masks {
+  /** Idempotent by job and version. */
+  keep(one: {
+    readonly job: string
+    readonly run: string
+    readonly version: string
+    readonly sealed: string
+  }): Promise<void>
+  of(job: string): Promise<readonly string[]>
+  /** Of which something is kept. */
+  runs(): Promise<readonly string[]>
+  forget(run: string): Promise<void>
 }
 
 // ---------------------------------------------------------------- pools and environments

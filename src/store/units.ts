@@ -1,8 +1,9 @@
+import { failedSentence } from '../core/pool/care.ts'
 import type { PoolSettings, UnitSettings } from '../core/pool/settings.ts'
 import { JOB_SLOTS } from '../core/pool/state.ts'
 import type { Database, Writing } from './database.ts'
 import { recordAudit } from './database.ts'
-import type { Actor, Care, Refusal, Units } from './pool-types.ts'
+import type { Actor, Care, CareResult, Refusal, Units } from './pool-types.ts'
 import { changeUnit, firstPhase, grant, judgeAnew, leave, NEW_UNIT, startCare } from './pools/queue.ts'
 import { ENVIRONMENT_POOL, isHandedOver, readTables, type Tables, type Unit } from './pools/tables.ts'
 
@@ -85,6 +86,24 @@ export function createUnits(database: Database): Units {
         return undefined
       }),
 
+    removePool: (by, pool) =>
+      database.write(async (tx) => {
+        const tables = await readTables(tx.db)
+        const known = tables.pools.get(pool)
+        if (known === undefined) return noPool(tables, pool)
+        if (known.source === 'file') return inTheFile(`pool "${pool}"`)
+        const held = tables.units.filter((one) => one.pool === pool && one.leases.length > 0)
+        if (held.length > 0) {
+          const who = held.map(({ unit, leases }) => `${unit} by ${leases.map(({ holder }) => holder).join(', ')}`)
+          return refused(`pool "${pool}" is held, ${who.join('; ')}: drain its units, or take them, and try again`)
+        }
+        await tx.db.updateTable('units').set({ gone: 1 }).where('pool', '=', pool).execute()
+        await tx.db.updateTable('pools').set({ gone: 1 }).where('pool', '=', pool).execute()
+        await recordAudit(tx, { by: by.person, channel: by.channel, action: 'pool.removed', on: pool })
+        await judgeAnew(tx)
+        return undefined
+      }),
+
     setService: (by, pool, unit, service, reason) =>
       change(by, { pool, unit }, `unit.${service}`, { reason }, async (tx, _tables, { leases, phase }) => {
         if (service === 'maintenance' && leases.length > 0) {
@@ -144,7 +163,13 @@ export function createUnits(database: Database): Units {
         const known = findUnit(tables, pool, unit)
         if (known === undefined || known.phase === 'ready' || known.tries !== number) return
         const settings = tables.pools.get(pool)
-        const next = { tries: number + 1, due_at: tx.now, stranded: 0 }
+        const outcome = failure === undefined ? 'passed' : 'failed'
+        const result = JSON.stringify({ at: tx.now, outcome } satisfies CareResult)
+        const next = {
+          ...{ tries: number + 1, due_at: tx.now, stranded: 0 },
+          ...(known.phase === 'resetting' ? { last_reset: result } : {}),
+          ...(known.phase === 'probing' ? { last_probe: result } : {}),
+        }
         if (failure === undefined) {
           if (known.phase === 'resetting' && settings?.probe !== undefined) {
             await changeUnit(tx, pool, unit, { ...next, phase: 'probing' })
@@ -161,7 +186,7 @@ export function createUnits(database: Database): Units {
         const failures = known.failures + 1
         const isBroken = failures >= MOST_FAILURES
         const what = known.phase === 'resetting' ? 'reset' : 'probe'
-        const reason = `its ${what} failed ${failures} times: ${failure}`
+        const reason = failedSentence(what, failures, failure)
         await changeUnit(tx, pool, unit, {
           ...next,
           failures,

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { HandOverStep } from '../../src/core/pool/settings.ts'
 import type { ReservationRow } from '../../src/store/pool-types.ts'
 import { pool } from '../store/pools.ts'
 import { type Running, startServer } from './server.ts'
@@ -309,6 +310,129 @@ describe('hostile and mistaken wishes', () => {
   })
 })
 
+describe('reset and probe', () => {
+  const RESET: HandOverStep = {
+    ...{ kind: 'container', image: 'lab/tools:3', constraints: [], timeoutMs: 1_000 },
+    run: ['./wipe.sh --key 1234'],
+  }
+  const PROBE: HandOverStep = { kind: 'http', url: 'http://10.0.7.11:8080/health', timeoutMs: 1_000 }
+
+  test('are seen by everybody, with how they ended; commands, addresses and output by who looks after pools', async () => {
+    const { store } = server
+    await store.units.configure([pool('rig', { r9: {} }, { reset: RESET, probe: PROBE })])
+    const tried = async (failure?: string) => {
+      const care = await store.units.care('rig', 'r9')
+      if (care.kind === 'try') await store.units.cared(care, failure)
+      server.now(10_000)
+    }
+    await tried()
+    const first = server.now()
+    await store.leases.acquire({
+      ...{ holder: 'one/a', run: '', workflowId: '', party: 'acme/web', priority: 0, ttlMs: HOUR },
+      requests: [{ pool: 'rig', count: 1, labels: [] }],
+    })
+    await store.leases.release(['one/a'])
+    for (let time = 0; time < 3; time++) await tried('exit code 1: no route to 10.0.7.11')
+    await reserve('dev', { id: 'dev-1' })
+
+    const paths = ['/api/v1/pools', '/api/v1/pools/rig', '/api/v1/reservations/dev-1']
+    const texts = async (person: string) =>
+      JSON.stringify(await Promise.all(paths.map(async (path) => (await ask<object>(person, 'GET', path)).body)))
+    const seen = { eve: await texts('eve'), dev: await texts('dev'), ops: await texts('ops') }
+    const { body } = await ask<{ pool: object; units: object[] }>('eve', 'GET', '/api/v1/pools/rig')
+
+    for (const text of [seen.eve, seen.dev]) {
+      for (const hidden of ['wipe.sh', '10.0.7.11', 'lab/tools']) expect(text).not.toContain(hidden)
+    }
+    for (const shown of ['wipe.sh', 'http://10.0.7.11:8080/health', 'no route to 10.0.7.11']) {
+      expect(seen.ops).toContain(shown)
+    }
+    expect(body).toMatchObject({
+      pool: { pool: 'rig', reset: { kind: 'container' }, probe: { kind: 'http' } },
+      units: [
+        {
+          quarantined: 'its reset failed 3 times',
+          lastReset: { at: first + 20_000, outcome: 'failed' },
+          lastProbe: { at: first - 10_000, outcome: 'passed' },
+        },
+      ],
+    })
+  })
+})
+
+describe('a pool that was made here', () => {
+  test('is removed when nobody holds anything of it; who waits for it is told at once', async () => {
+    const { store } = server
+    await ask('ops', 'PUT', '/api/v1/pools/phone', {})
+    await ask('ops', 'PUT', '/api/v1/pools/phone/units/p1', { properties: { ram: 8 } })
+    const wants = [{ pool: 'phone', count: 1, labels: [], where: 'ram > 4' }]
+    const first = await job('a', wants as never)
+    const second = await job('b', wants as never)
+    const person = await reserve('dev', { id: 'dev-1' }, '/api/v1/pools/phone/reservations')
+
+    const tried = [
+      await ask('dev', 'DELETE', '/api/v1/pools/phone'),
+      await ask('ops', 'DELETE', '/api/v1/pools/phone'),
+      await ask('ops', 'DELETE', '/api/v1/pools/rig'),
+      await ask('ops', 'DELETE', '/api/v1/pools/phones'),
+    ]
+    await ask('ops', 'POST', '/api/v1/pools/phone/units/p1/drain', { reason: 'goes away' })
+    await store.leases.release([first.holder], { isGone: true })
+    const removed = await ask('ops', 'DELETE', '/api/v1/pools/phone')
+    const woken = (await store.outbox.pending()).flatMap(({ message }) =>
+      message.kind === 'signal' && message.signal === 'granted' ? [message.workflowId] : [],
+    )
+    const asked = await store.leases.acquire({
+      ...{ holder: second.holder, run: second.run, workflowId: second.holder, requests: wants },
+      ...{ priority: 0, ttlMs: HOUR, party: 'acme/web' },
+    })
+
+    expect(person.body.state).toBe('waiting')
+    expect(tried.map(({ status }) => status)).toEqual([403, 409, 409, 404])
+    expect(tried[1]?.body.detail).toBe(
+      `pool "phone" is held, p1 by ${first.holder}: drain its units, or take them, and try again`,
+    )
+    expect(tried[2]?.body.detail).toContain('in the operator’s file'.replace('’', "'"))
+    expect(removed.status).toBe(204)
+    expect(woken).toEqual([second.holder])
+    expect(asked).toEqual({
+      kind: 'impossible',
+      sentence: 'no units can ever serve 1 of pool "phone" where ram > 4: there is no pool "phone"',
+    })
+    expect((await ask('dev', 'GET', '/api/v1/reservations/dev-1')).body).toMatchObject({
+      state: 'ended',
+      why: expect.stringContaining('there is no pool "phone"'),
+    })
+    expect((await ask('ops', 'GET', '/api/v1/pools/phone')).status).toBe(404)
+    const entries = await store.audit.list({ after: 0, limit: 20 })
+    expect(entries).toContainEqual(expect.objectContaining({ action: 'pool.removed', by: 'ops', on: 'phone' }))
+    // Made anew it has none of what it had.
+    await ask('ops', 'PUT', '/api/v1/pools/phone', {})
+    expect((await ask('ops', 'GET', '/api/v1/pools/phone')).body).toMatchObject({ units: [] })
+  })
+
+  test('loses a unit: who can have no other one is told the nearest', async () => {
+    const { store } = server
+    await ask('ops', 'PUT', '/api/v1/pools/phone', {})
+    await ask('ops', 'PUT', '/api/v1/pools/phone/units/p1', { properties: { ram: 8 } })
+    await ask('ops', 'PUT', '/api/v1/pools/phone/units/p2', { properties: { ram: 2 } })
+    const wants = [{ pool: 'phone', count: 1, labels: [], where: 'ram > 4' }]
+    await job('a', wants as never)
+    const second = await job('b', wants as never)
+
+    await ask('ops', 'DELETE', '/api/v1/pools/phone/units/p1')
+    const asked = await store.leases.acquire({
+      ...{ holder: second.holder, run: second.run, workflowId: second.holder, requests: wants },
+      ...{ priority: 0, ttlMs: HOUR, party: 'acme/web' },
+    })
+
+    expect(asked).toMatchObject({
+      kind: 'impossible',
+      sentence: expect.stringMatching(/where ram > 4: .*the nearest is p2, which is not ram > 4: its ram is 2$/),
+    })
+  })
+})
+
 describe('who looks after pools', () => {
   test('takes a unit from a run, which is told why, and is the next to get it', async () => {
     const { run, holder } = await job('a', [{ pool: 'vault', count: 1, labels: [] }])
@@ -384,7 +508,7 @@ describe('who looks after pools', () => {
 
     const cleared = await ask('ops', 'POST', '/api/v1/pools/odd/units/o1/clear', { reason: 'it works by hand' })
 
-    expect(before.body.units).toMatchObject([{ phase: 'probing', quarantined: 'its probe failed 3 times: no answer' }])
+    expect(before.body.units).toMatchObject([{ phase: 'probing', quarantined: 'its probe failed 3 times' }])
     expect(cleared.body).toMatchObject({ phase: 'clearing' })
     expect(cleared.body).not.toHaveProperty('quarantined')
     expect((await server.store.audit.list({ after: 0, limit: 10 })).at(-1)).toMatchObject({

@@ -216,9 +216,43 @@ describe('penstock pool', () => {
       code: 2,
       err: 'unit "r1" of pool "rig" is in the operator\'s file, which alone may change it\n',
     })
+    expect(await pools('ops', 'remove', 'phone')).toMatchObject({ code: 0, out: 'phone is removed\n' })
+    expect(await pools('ops', 'remove', 'phone')).toMatchObject({ err: expect.stringContaining('there is no pool') })
     expect((await pools('ops', 'add', 'phone', '--label', 'x')).err).toContain('write POOL/UNIT')
     expect((await pools('dev', 'add', 'phone/p2')).code).toBe(4)
   })
+})
+
+test('settings of a pool that cannot be read, or are not right, are told with their place, all at once', async () => {
+  const settings = path.join(dir, 'phones.json')
+  const added = async (text: string) => {
+    await writeFile(settings, text)
+    const { code, err } = await pools('ops', 'add', 'phone', '--settings', settings)
+    return [code, err.replaceAll(settings, 'phones.json')] as const
+  }
+
+  const hint = 'a comma, bracket or quote may be missing; right would be {"share": 1, "max_hold": "1h"}\n'
+  const [code, missing = ''] = await added('{\n  "share": 1\n  "max_hold": "1h"\n}')
+  expect([code, missing]).toEqual([
+    2,
+    expect.stringMatching(/^phones\.json:2:12 is neither JSON nor YAML here \(.*\); /),
+  ])
+  expect(String(missing).endsWith(hint)).toBe(true)
+  expect(await added('{"share": 1, "max_hold": "1h')).toEqual([
+    2,
+    expect.stringMatching(/^phones\.json:1:[0-9]+ is neither/),
+  ])
+  expect(await added('{\n  "share": "many",\n  "max_hlod": "1h"\n}')).toEqual([
+    2,
+    expect.stringMatching(
+      /^phones\.json:2:12 share: .*; phones\.json:3:3 unknown key "max_hlod"; did you mean "max_hold"\?$/m,
+    ),
+  ])
+  expect(await added('share')).toEqual([2, expect.stringMatching(/^phones\.json:1:1 /)])
+  expect(await added('share: 2\nmax_hold: 1h\n')).toEqual([0, ''])
+  expect((await pools('ops', 'add', 'x', '--settings', path.join(dir, 'none'))).err).toContain(
+    'none cannot be read: ENOENT',
+  )
 })
 
 test('a run shows for a job that waits for a pool its place, since when, and who is in the way', async () => {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import type { HandOverStep, PoolSettings } from '../../src/core/pool/settings.ts'
 import type { AcquireResult, Store } from '../../src/store/types.ts'
-import { delivery, type Lab, onEveryDatabase, push } from './backend.ts'
+import { delivery, execute, type Lab, onEveryDatabase, push } from './backend.ts'
 import { pool } from './pools.ts'
 
 const ADA = { person: 'ada', channel: 'cli' }
@@ -402,6 +402,32 @@ await onEveryDatabase((lab) => {
     expect(kinds(answers)).toEqual(['granted', 'granted', 'queued'])
     expect([after.kind, phase]).toEqual(['granted', 'ready'])
     expect((await unitOf(lab())).phase).toBe('resetting')
+  })
+
+  test('of what has been held a pool keeps the newest thousand, and nothing older than a year', async () => {
+    const { store, clock } = lab()
+    await store.units.configure([pool('rig', { r1: {} }), pool('old', { o1: {} })])
+    const hold = async (name: string, holder: string) => {
+      await ask(store, holder, { run: '', requests: [{ pool: name, count: 1, labels: [] }] })
+      await store.leases.release([holder], { isGone: true })
+      clock.now += 1_000
+    }
+    await hold('old', 'old/a')
+    clock.now += 365 * 24 * HOUR
+    await hold('old', 'old/b')
+    const rows = Array.from({ length: 1_100 }, (_, number) => {
+      const ended = clock.now + Math.floor(number / 2)
+      return `(${1_000 + number}, 'rig', 'r1', 'one/${number}', 'acme/web', 0, 0, ${ended})`
+    })
+    const columns = 'id, pool, unit, holder, party, asked_at, since, ended_at'
+    await execute(lab().url, `insert into holds (${columns}) values ${rows.join()}`)
+
+    await store.leases.pruneHistory()
+    await store.leases.pruneHistory()
+
+    const kept = (await store.leases.history('rig', 5_000)).map(({ holder }) => holder)
+    expect([kept.length, kept[0], kept.at(-1)]).toEqual([1_000, 'one/1099', 'one/100'])
+    expect((await store.leases.history('old', 10)).map(({ holder }) => holder)).toEqual(['old/b'])
   })
 
   // -------------------------------------------------------------- silence, and the longest time

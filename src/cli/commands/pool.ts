@@ -1,10 +1,13 @@
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Command, InvalidArgumentError } from 'commander'
+import type { PublicPool } from '../../api/pool-view.ts'
+import { printDiagnostic, readYaml, toDiagnostics } from '../../config/positions.ts'
+import { Pool } from '../../config/schema.ts'
 import { EXIT_CODES } from '../../core/outcome.ts'
 import type { Percentiles } from '../../core/pool/percentiles.ts'
 import type { UnitStatistics } from '../../core/pool/statistics.ts'
-import type { LeaseRow, PoolRow, ReservationRow, UnitRow } from '../../store/pool-types.ts'
+import type { CareResult, LeaseRow, PoolRow, ReservationRow, UnitRow } from '../../store/pool-types.ts'
 import { type Context, command, newName, printJson } from '../context.ts'
 import { duration, table, visible } from '../text.ts'
 import { untilReached } from './run.ts'
@@ -50,9 +53,11 @@ export function poolCommand(context: Context): Command {
     command('show', 'one pool: its rules, its units, who waits')
       .argument('<pool>')
       .action(async (name: string, options: Options) => {
-        const shown = await context.api().get<Pools & Past & { pool: PoolRow }>(`/pools/${encodeURIComponent(name)}`)
+        const shown = await context.api().get<Pools & Past & { pool: PublicPool }>(`/pools/${encodeURIComponent(name)}`)
         if (options.json) return printJson(context, shown)
-        context.terminal.out(`${rulesText(shown.pool)}\n${poolsText(context, shown)}${pastText(shown)}`)
+        context.terminal.out(
+          `${rulesText(shown.pool)}\n${poolsText(context, shown)}${careText(context, shown)}${pastText(shown)}`,
+        )
       }),
   )
   pool.addCommand(reserveCommand(context))
@@ -121,13 +126,14 @@ export function poolCommand(context: Context): Command {
   )
   pool.addCommand(addCommand(context))
   pool.addCommand(
-    ofUnit('remove', 'take a unit that was added here out of its pool').action(
-      async (unit: UnitName, options: Options) => {
-        await context.api().remove(at(unit))
-        if (options.json) printJson(context, { removed: unit })
-        else context.terminal.out(`${visible(`${unit.pool}/${unit.unit}`)} is removed\n`)
-      },
-    ),
+    command('remove', 'take a unit out of its pool, or a pool that nobody holds anything of; of those added here')
+      .argument('<pool[/unit]>', 'for example rig/rig-7')
+      .action(async (name: string, options: Options) => {
+        const unit = name.includes('/') ? unitName(name) : undefined
+        await context.api().remove(unit === undefined ? `/pools/${encodeURIComponent(name)}` : at(unit))
+        if (options.json) printJson(context, { removed: unit ?? { pool: name } })
+        else context.terminal.out(`${visible(name)} is removed\n`)
+      }),
   )
   return pool
 
@@ -251,7 +257,10 @@ function addCommand(context: Context): Command {
     .option('--capacity <number>', 'of the unit: how many may share it')
     .option('--notes <text>', 'for people')
     .option('--reset-cost <duration>', 'of the unit: what its hand-over costs')
-    .option('--settings <file>', 'of the pool: JSON, as in the operator’s file (share, max_hold, reset, probe, …)')
+    .option(
+      '--settings <file>',
+      'of the pool: YAML or JSON, as in the operator’s file (share, max_hold, reset, probe, …)',
+    )
     .action(async (name: string, options: Add) => {
       const isUnit = name.includes('/')
       const { label, property, capacity, notes, resetCost, settings } = options
@@ -259,7 +268,7 @@ function addCommand(context: Context): Command {
       if (!isUnit) {
         const own = label.length + property.length > 0 || capacity !== undefined || resetCost !== undefined
         if (own) throw new Error('labels, properties, capacity and reset cost are those of a unit: write POOL/UNIT')
-        const written = settings === undefined ? {} : (JSON.parse(await readFile(settings, 'utf8')) as object)
+        const written = settings === undefined ? {} : await readSettings(settings)
         const row = await context.api().put<PoolRow>(`/pools/${encodeURIComponent(name)}`, { ...written, ...said })
         if (options.json) return printJson(context, row)
         return context.terminal.out(rulesText(row))
@@ -276,6 +285,27 @@ function addCommand(context: Context): Command {
       if (options.json) return printJson(context, row)
       context.terminal.out(`${visible(`${row.pool}/${row.unit}: ${stateOf(row)}`)}\n`)
     })
+}
+
+const SETTINGS_HINT = 'a comma, bracket or quote may be missing; right would be {"share": 1, "max_hold": "1h"}'
+const Settings = Pool.omit({ units: true })
+
+/** @throws Error with all that is wrong, and where */
+async function readSettings(file: string): Promise<object> {
+  const text = await readFile(file, 'utf8').catch((err: unknown) => {
+    throw new Error(`${file} cannot be read: ${err instanceof Error ? err.message : String(err)}`, { cause: err })
+  })
+  const located = readYaml(file, text)
+  const parsed = Settings.safeParse(located.value ?? {}, { reportInput: true })
+  // The first is where a comma, bracket or quote is missing or too many; the others follow from it.
+  const [broken] = located.syntax
+  const wrong =
+    broken === undefined
+      ? toDiagnostics(located, parsed.error?.issues ?? [], Settings)
+      : [{ ...broken, message: `is neither JSON nor YAML here (${broken.message}); ${SETTINGS_HINT}` }]
+  if (wrong.length > 0) throw new Error(wrong.map(printDiagnostic).join('; '))
+  // As it is written: what is left out has its default on the server.
+  return (located.value ?? {}) as object
 }
 
 interface UnitName {
@@ -367,6 +397,17 @@ const WAY = {
   clearing: 'free when its reset or probe has ended',
 } as const satisfies Record<Exclude<UnitRow['phase'], 'ready'>, string>
 
+/** How the newest reset and probe of each unit ended. */
+function careText(context: Context, { units }: Pools): string {
+  const ended = (what: string, how: CareResult | undefined) =>
+    how === undefined ? [] : [`last ${what} ${how.outcome} ${duration(context.now() - how.at)} ago`]
+  const lines = units.flatMap(({ unit, lastReset, lastProbe }) => {
+    const how = [...ended('reset', lastReset), ...ended('probe', lastProbe)]
+    return how.length === 0 ? [] : [visible(`${unit}: ${how.join(', ')}`)]
+  })
+  return lines.length === 0 ? '' : `\n${lines.join('\n')}\n`
+}
+
 /** What has been: how long one waited and held, and units that fail more often than others. */
 function pastText({ waited, held, statistics }: Past): string {
   const lines = Object.entries({ waited, held }).flatMap(([what, one]) =>
@@ -378,7 +419,7 @@ function pastText({ waited, held, statistics }: Past): string {
   return lines.length === 0 ? '' : `\n${lines.join('\n')}\n`
 }
 
-function rulesText({ pool, source, privileged, notes, share, maxHoldMs, reset, probe }: PoolRow): string {
+function rulesText({ pool, source, privileged, notes, share, maxHoldMs, reset, probe }: PublicPool): string {
   const rules = [
     source === 'file' ? 'from the operator’s file' : 'made by API',
     ...(privileged ? ['closed to strangers’ code'] : []),

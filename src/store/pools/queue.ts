@@ -180,6 +180,7 @@ async function ensureEnvironments(db: Transaction<Schema>, requests: readonly Po
 export const NEW_UNIT = {
   ...{ labels: '[]', properties: '{}', fence: 0, gone: 0, quarantined: null, notes: null, capacity: 1, reset_cost: 0 },
   ...{ source: 'file', phase: 'ready', failures: 0, tries: 0, due_at: 0, stranded: 0 },
+  ...{ last_reset: null, last_probe: null },
   ...{ service: 'in_service', service_by: null, service_reason: null },
 } as const satisfies Partial<Schema['units']>
 

@@ -1,4 +1,5 @@
 import type { PoolRequest } from '../../core/plan.ts'
+import { withoutOutput } from '../../core/pool/care.ts'
 import { inTurn } from '../../core/pool/grants.ts'
 import { JOB_SLOTS } from '../../core/pool/state.ts'
 import { type Nearest, nearestUnit } from '../../pools/where.ts'
@@ -67,7 +68,7 @@ function shareSentence(tables: Tables, { requests, party }: Request): readonly s
 }
 
 export function whyClosed({ unit, phase, quarantined, service, service_reason, leases }: Unit): readonly string[] {
-  if (quarantined !== null) return [`${unit} is quarantined: ${quarantined}`]
+  if (quarantined !== null) return [`${unit} is quarantined: ${withoutOutput(quarantined)}`]
   const why = service_reason ? `: ${service_reason}` : ''
   if (service === 'maintenance') return [`${unit} is in maintenance${why}`]
   if (service === 'draining') return [`${unit} is given to nobody more${why}`]
