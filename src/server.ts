@@ -5,6 +5,7 @@ import { everyNow } from '../worker/loop.ts'
 import { announceReady, createLog, databaseUrl, onShutdown } from '../worker/process.ts'
 import { createApp, createHttpServer } from './api/app.ts'
 import { writeFirstToken } from './api/first-token.ts'
+import { createAuthors } from './approval/authors.ts'
 import { createArtifactStore } from './artifacts/store.ts'
 import { ConfigInvalid, loadConfig } from './config/load.ts'
 import { branchName } from './core/change.ts'
@@ -47,6 +48,7 @@ async function main(): Promise<void> {
       return repository && forges(repository).branchTip(branchName(ref))
     },
     forges,
+    authorsOf: createAuthors({ mirrors, forges, store }),
     isOnBranch: async (repository, commit) =>
       mirrors.isOnBranch(repository.name, await forges(repository).source(), commit),
     specDifference: (repository, commit, base) =>

@@ -1,4 +1,5 @@
 import { Context } from '@temporalio/activity'
+import { whyNotOverridden } from '../../src/approval/override.ts'
 import { gateVariables, whyNotReleased } from '../../src/approval/released.ts'
 import { approverProblem, shortageOf } from '../../src/config/gate.ts'
 import type { EnvironmentGate, RepositoryConfig } from '../../src/config/types.ts'
@@ -162,10 +163,8 @@ export function createTries(
         ? `${commit.slice(0, 12)} did not pass a candidate run on ${branchName(ref)} and its gate`
         : await whyNotPromoted(repository, candidate)
     if (candidate !== undefined && missing === undefined) return releasedBy(candidate)
-    if (!detail.override) {
-      const how = `An operator can let it pass: penstock run override ${detail.number} --reason "..."`
-      return { refused: `${missing}. ${how}` }
-    }
+    const not = await whyNotOverridden(store.gates, rights, detail)
+    if (not !== undefined) return { refused: `${missing}. ${not}` }
     if (candidate !== undefined) return releasedBy(candidate)
     for (const row of await store.runs.list({ limit: 200, repo: repository.name, ref })) {
       if (row.change.commit !== commit) continue

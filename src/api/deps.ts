@@ -1,7 +1,9 @@
 import type { Express } from 'express'
 import type { Logger } from 'pino'
+import type { Authors } from '../approval/authors.ts'
 import type { ArtifactStore } from '../artifacts/store.ts'
 import type { Config, RepositoryConfig } from '../config/types.ts'
+import type { Change } from '../core/change.ts'
 import type { Forge } from '../forge/types.ts'
 import type { LogStore } from '../logs/store.ts'
 import type { Store, TestCase } from '../store/types.ts'
@@ -17,6 +19,8 @@ export interface ApiDeps {
   /** The commit that a branch (`refs/heads/…`) has at its source now; undefined: no such branch. */
   readonly headOf: (repo: string, ref: string) => Promise<string | undefined>
   readonly forges: (repository: RepositoryConfig) => Forge
+  /** Who wrote or pushed what is new with this change since the last release. */
+  readonly authorsOf: (repository: RepositoryConfig, change: Change) => Promise<Authors>
   /** Whether a commit is on a branch of the repository now: only people with write access bring it there. */
   readonly isOnBranch: (repository: RepositoryConfig, commit: string) => Promise<boolean>
   /** How the spec at a commit differs from the one at the tip of a branch. */

@@ -3,8 +3,11 @@ import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
+import type { Authors } from '../approval/authors.ts'
+import { overrideOf, overrideRules, whyNotOverride } from '../approval/override.ts'
 import type { RepositoryConfig } from '../config/types.ts'
 import { type Access, admit, factsOfRun } from '../core/admission.ts'
+import { OVERRIDE } from '../core/approval.ts'
 import { branchRole, isFullCommit } from '../core/change.ts'
 import { isPromotionBranch } from '../core/ids.ts'
 import { OUTCOMES } from '../core/outcome.ts'
@@ -13,7 +16,7 @@ import type { EventRow, RunRow, RunStatus } from '../store/types.ts'
 import type { ApiDeps } from './deps.ts'
 import { findRun } from './find.ts'
 import { ProblemError, problem } from './problem.ts'
-import { invalid, json, NOTHING, notFound, numberIn, type Route } from './route.ts'
+import { invalid, json, NOTHING, notFound, numberIn, type Route, wholeNumber } from './route.ts'
 
 const STATUSES: readonly RunStatus[] = ['queued', 'running', 'waiting', ...OUTCOMES]
 
@@ -21,6 +24,7 @@ const Reason = z.string().trim().min(1, 'must say why').max(500)
 const Retry = z.strictObject({ fromTry: z.int().min(1).optional() })
 const Admit = z.strictObject({ commit: z.string().refine(isFullCommit, 'must be the full id of the run’s commit') })
 const Because = z.strictObject({ reason: Reason })
+const Override = Because.extend({ channel: z.enum(['api', 'cli', 'web']).default('api') })
 const Start = z
   .strictObject({
     repo: z.string().max(400),
@@ -40,7 +44,7 @@ const EVENT_POLL_MS = 200
 const HEARTBEAT_MS = 15_000
 
 export function runRoutes(deps: ApiDeps): readonly Route[] {
-  const { config, store, headOf, clock } = deps
+  const { config, store, headOf, clock, log } = deps
   const shown = <T extends RunRow>(run: T) => ({
     ...run,
     url: `${config.server.url}/api/v1/runs/${run.number}`,
@@ -267,24 +271,62 @@ export function runRoutes(deps: ApiDeps): readonly Route[] {
       path: '/api/v1/runs/:run/override',
       permission: 'override',
       summary:
-        'Lets a push to the production branch be deployed though its commit passed no candidate run. It is recorded.',
-      body: { kind: 'json', schema: Because },
+        'Lets a push to the production branch be deployed though its commit was not signed off, and though its environment is closed at this hour. By the rules of break-glass: run and gate `override` are marked for ever, and somebody else has to review it.',
+      body: { kind: 'json', schema: Override },
+      async onRefused(by, { run: number }) {
+        const run = await store.runs.byNumber(wholeNumber(number) ?? 0)
+        if (run !== undefined) await overrideRefused(run, by, 'api', `none of the roles of ${by} allows it`)
+      },
       async handle({ params, body, by }) {
         const run = await findRun(store, params)
-        const { reason } = body as z.infer<typeof Because>
-        const branches = config.repositories[run.repo]?.branches
-        const isRelease = branches !== undefined && branchRole(run.change.ref, branches) === 'production'
+        const { reason, channel } = body as z.infer<typeof Override>
+        const refuse = async (status: number, why: string): Promise<never> => {
+          await overrideRefused(run, by, channel, why, reason)
+          throw new ProblemError(problem(status, why))
+        }
+        const repository = config.repositories[run.repo]
+        const isRelease = repository !== undefined && branchRole(run.change.ref, repository.branches) === 'production'
         if (!isRelease || run.change.pullRequest !== undefined)
-          throw new ProblemError(
-            problem(409, `run ${run.number} is no push to the production branch: nothing stops it`),
-          )
-        if (run.status === 'succeeded')
-          throw new ProblemError(problem(409, `run ${run.number} succeeded: there is nothing to let pass`))
-        await store.runs.recordOverride(run.id, by, reason)
+          return refuse(409, `run ${run.number} is no push to the production branch: nothing stops it`)
+        if (run.status === 'succeeded') return refuse(409, `run ${run.number} succeeded: there is nothing to let pass`)
+        const rules = overrideRules(config, repository, await authorsOf(repository, run))
+        const not = await whyNotOverride(store.gates, run, { config, rules, by, reason })
+        if (not !== undefined) return refuse(403, not)
+        const { commit } = run.change
+        const environment = overrideOf(repository)
+        const digests = run.progress.deliverables.map((one) => `${one.name}=${one.digest}`).sort()
+        const about = { commit, specDigest: run.specDigest ?? '', deliverables: digests }
+        const subject = { run: run.id, gate: OVERRIDE, environment, ...about }
+        await store.gates.override({ run: run.id, environment, rules, subject, by, reason, channel })
         return json({ run: run.number, id: run.id }, 202)
       },
     },
   ]
+
+  async function authorsOf(repository: RepositoryConfig, { change }: RunRow): Promise<Authors> {
+    try {
+      return await deps.authorsOf(repository, change)
+    } catch (err) {
+      log.warn({ err, repo: repository.name }, 'who wrote a commit cannot be told')
+      const why = err instanceof Error ? err.message : String(err)
+      throw new ProblemError(problem(503, `who wrote ${change.commit} cannot be told now; try again: ${why}`))
+    }
+  }
+
+  /** As a vote that does not count. */
+  async function overrideRefused({ id, change }: RunRow, by: string, channel: string, why: string, comment?: string) {
+    const proven = { authenticated: true, authenticatedAs: by, proof: 'session' }
+    const detail = {
+      answer: 'approve',
+      breakGlass: true,
+      comment,
+      commit: change.commit,
+      counts: false,
+      why,
+      ...proven,
+    }
+    await store.audit.record({ by, channel, action: 'gate.vote', on: `${id}/${OVERRIDE}`, detail })
+  }
 
   /** A commit that is on no branch may be anybody's: forges give out the commits of forks like their own. */
   async function admissionOf(repository: RepositoryConfig, commit: string) {

@@ -59,6 +59,9 @@ export interface GateRules {
   readonly window?: Window
 }
 
+/** The gate of a run of the production branch that an operator has let pass, though its commit was not signed off. */
+export const OVERRIDE = 'override'
+
 export type GateState = 'open' | 'approved' | 'rejected' | 'expired' | 'voided'
 
 export interface CountedVote {

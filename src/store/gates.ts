@@ -11,7 +11,7 @@ import type {
   Verdict,
   VoteFacts,
 } from '../core/approval.ts'
-import { judgeVote, rulesChange, subjectChanges, verdictOf } from '../core/approval.ts'
+import { judgeVote, OVERRIDE, rulesChange, subjectChanges, verdictOf } from '../core/approval.ts'
 import type { FieldValues } from '../core/form.ts'
 import { matchesPattern } from '../pattern/pattern.ts'
 import type { Database, Writing } from './database.ts'
@@ -171,6 +171,25 @@ export function createGates(database: Database): Gates {
         const { expiresAt } = fromJson<GateRules>(current.rules)
         const detail = { expiresAt, subject: fromJson<Subject>(current.subject) }
         await recordAudit(tx, { by: 'penstock', channel: 'timer', action: 'gate.expired', on: current.id, detail })
+      }),
+
+    override: (input) => database.write((tx) => override(tx, input)),
+
+    rejection: (repo, commit) =>
+      database.read(async (db) => {
+        const gate = await db
+          .selectFrom('gates')
+          .innerJoin('runs', 'runs.id', 'gates.run')
+          .selectAll('gates')
+          .where('runs.repo', '=', repo)
+          .where('runs.commit_id', '=', commit)
+          .where('gates.name', '!=', OVERRIDE)
+          .orderBy('gates.opened_at', 'desc')
+          .orderBy('runs.number', 'desc')
+          .orderBy('gates.version', 'desc')
+          .limit(1)
+          .executeTakeFirst()
+        return gate?.state === 'rejected' ? toGateRow(db, gate) : undefined
       }),
 
     toReview: () =>
@@ -406,6 +425,59 @@ async function vote(tx: Writing, input: Parameters<Gates['vote']>[0]): ReturnTyp
   }
   const { by } = row
   return judged.counts ? { verdict, by, counts: true } : { verdict, by, counts: false, why: judged.why }
+}
+
+async function override(tx: Writing, input: Parameters<Gates['override']>[0]): Promise<void> {
+  const { db, now } = tx
+  const { run, environment, rules, subject, by, reason, channel } = input
+  const current = await currentGate(db, run, OVERRIDE)
+  const before = await db
+    .selectFrom('votes')
+    .select('by')
+    .where('run', '=', run)
+    .where('gate_name', '=', OVERRIDE)
+    .where('by', '=', by)
+    .executeTakeFirst()
+  if (before !== undefined) return
+  const version = (current?.version ?? 0) + 1
+  const gate: Gate = {
+    ...{ id: `${run}/${OVERRIDE}/${version}`, run, name: OVERRIDE, version, environment },
+    ...{ rules: JSON.stringify(rules), subject: JSON.stringify(subject) },
+    ...{ state: 'approved', opened_at: now, decided_at: now, broken: null, review: null, voided: null },
+    ...{ reminded: 0, reminded_at: null },
+  }
+  const vote: Schema['votes'] = {
+    ...{ gate: gate.id, seq: 1, vote_key: `override/${version}`, run, gate_name: OVERRIDE, by, answer: 'approve' },
+    ...{ comment: reason, channel, at: now, counts: 1, why: null, proof: 'session', fields: null, break_glass: 1 },
+  }
+  await db.insertInto('gates').values(gate).execute()
+  await db.insertInto('votes').values(vote).execute()
+  await markBroken(tx, gate, vote)
+  await db
+    .updateTable('runs')
+    .set({ override: JSON.stringify({ by, reason }) })
+    .where('id', '=', run)
+    .where('override', 'is', null)
+    .execute()
+  const record = (action: string, detail: object) => recordAudit(tx, { by, channel, action, on: gate.id, detail })
+  await record('gate.opened', { subject, rules })
+  const proven = { authenticated: true, authenticatedAs: by, proof: 'session', claimedBy: by }
+  await record('gate.vote', {
+    ...{ answer: 'approve', comment: reason, counts: true, why: null, ...proven, subject, breakGlass: true },
+  })
+  await record('gate.approved', { subject, rules, breakGlass: true })
+  const voted = { type: 'gate.voted.v1', gate: OVERRIDE, by, answer: 'approve', channel, counts: true } as const
+  await appendEvents(tx, run, `${gate.id}/decided`, [
+    { ...voted, comment: reason, breakGlass: true },
+    { type: 'gate.decided.v1', gate: OVERRIDE, verdict: 'approved' },
+  ])
+  const isOpen = await db
+    .selectFrom('runs')
+    .select('id')
+    .where('id', '=', run)
+    .where('status', 'in', OPEN_STATUSES)
+    .executeTakeFirst()
+  if (isOpen !== undefined) await wake(tx, gate)
 }
 
 /** Of a vote for a gate that is not there. */

@@ -187,18 +187,6 @@ export function createRuns(database: Database): Runs {
         return true
       }),
 
-    recordOverride: (id, by, reason) =>
-      database.write(async (tx) => {
-        const { numUpdatedRows } = await tx.db
-          .updateTable('runs')
-          .set({ override: JSON.stringify({ by, reason } satisfies Request) })
-          .where('id', '=', id)
-          .where('override', 'is', null)
-          .executeTakeFirst()
-        if (numUpdatedRows === 0n) return
-        await recordAudit(tx, { by, channel: 'api', action: 'run.override', on: id, detail: { reason } })
-      }),
-
     releases: (repo, branch, most) =>
       database.read(async (db) => {
         const rows = await db

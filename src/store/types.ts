@@ -368,8 +368,6 @@ export interface Runs {
   ): Promise<'admitted' | 'not_held' | 'another_commit' | 'unknown'>
   /** Records who and why, event, audit, outbox `cancel`. The first request stands. `false`: the run has ended. */
   requestCancel(id: string, by: string, reason: string): Promise<boolean>
-  /** An operator lets the deploy stage of this production push go on without a passed candidate run. */
-  recordOverride(id: string, by: string, reason: string): Promise<void>
   /** The commits to which runs of the repository have moved this branch, newest first, at most so many. */
   releases(repo: string, branch: string, most: number): Promise<readonly string[]>
   /** The newest run for exactly this commit on `ref` whose gate was approved, with its deliverables; else undefined. */
@@ -527,6 +525,21 @@ export interface Gates {
   remind(gate: string, number: number, stillAsked: readonly string[]): Promise<void>
   /** Changes nothing before the gate's time is over by this clock, whatever another clock says; nor if enough have approved. */
   expire(run: string, gate: string, now?: RulesNow): Promise<void>
+  /**
+   * An operator lets a run of the production branch pass: a gate of it that is passed by break-glass, with all that follows
+   * from that. Once for a person; a run that waits looks again.
+   */
+  override(input: {
+    readonly run: string
+    readonly environment: string
+    readonly rules: GateRules
+    readonly subject: Subject
+    readonly by: string
+    readonly reason: string
+    readonly channel: string
+  }): Promise<void>
+  /** The newest gate of any run of this commit if it was rejected; undefined: it was not. */
+  rejection(repo: string, commit: string): Promise<GateRow | undefined>
   /** Passed by break-glass, and not reviewed by anybody, oldest first. */
   toReview(): Promise<readonly GateRow[]>
   /** By the gate's id. The first review stands. Nobody reviews what they have done themselves. */

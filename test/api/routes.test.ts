@@ -108,19 +108,96 @@ describe('every route', () => {
   })
 })
 
-test('only a push to the production branch that was stopped can be let pass', async () => {
-  const candidate = await server.run()
-  const recorded = await server.store.deliveries.record(
-    { source: 'git', id: 'release', event: 'push', bodyDigest: 'd' },
-    { kind: 'push', repo: 'acme/web', requestedBy: 'ops', change: { commit: COMMIT, ref: 'refs/heads/production' } },
-  )
-  const release = recorded.kind === 'run' ? recorded.run : undefined
-  const override = (number = 0) =>
-    server.ask('ops', 'POST', `/api/v1/runs/${number}/override`, { reason: 'approved by phone' })
-  expect((await override(candidate.number)).status).toBe(409)
-  await server.store.events.append(release?.id ?? '', 'end', [{ type: 'run.finished.v1', try: 1, outcome: 'failed' }])
-  expect((await override(release?.number)).status).toBe(202)
-  expect(await server.store.runs.byNumber(candidate.number)).not.toHaveProperty('override')
+describe('an override', () => {
+  async function release(pusher?: string, commit = COMMIT) {
+    const change = { commit, ref: 'refs/heads/production', ...(pusher === undefined ? {} : { pusher }) }
+    const recorded = await server.store.deliveries.record(
+      { source: 'git', id: `release/${pusher}`, event: 'push', bodyDigest: 'd' },
+      { kind: 'push', repo: 'acme/web', requestedBy: 'ops', change },
+    )
+    if (recorded.kind !== 'run') throw new Error(`it is ${recorded.kind}`)
+    await server.store.events.append(recorded.run.id, 'end', [{ type: 'run.finished.v1', try: 1, outcome: 'failed' }])
+    return recorded.run
+  }
+  const override = (number: number, by = 'ops') =>
+    server.ask(by, 'POST', `/api/v1/runs/${number}/override`, { reason: 'approved by phone', channel: 'cli' })
+  const refusals = async (run: string) =>
+    (await server.store.audit.list({ limit: 99, run })).flatMap(({ by, action, on, detail }) =>
+      action === 'gate.vote' ? [[by, on, (detail as { why: string }).why]] : [],
+    )
+
+  test('lets only a push to the production branch pass that was stopped, marked and to be reviewed as break-glass is', async () => {
+    const candidate = await server.run()
+    const { id, number } = await release()
+
+    expect((await override(candidate.number)).status).toBe(409)
+    expect((await override(number)).status).toBe(202)
+
+    expect(await server.store.runs.byNumber(candidate.number)).not.toHaveProperty('override')
+    expect((await server.ask('eve', 'GET', `/api/v1/runs/${number}`)).body).toMatchObject({
+      broken: { gate: 'override', by: 'ops', reason: 'approved by phone' },
+    })
+    expect((await server.ask('eve', 'GET', '/api/v1/gates')).body).toMatchObject({
+      gates: [],
+      toReview: [{ run: id, name: 'override', environment: 'production' }],
+    })
+    const review = (by: string) =>
+      server.ask(by, 'POST', `/api/v1/runs/${number}/gates/override/review`, { comment: 'it was needed' })
+    expect([(await review('ops')).status, (await review('ben')).status]).toEqual([403, 201])
+    expect(await refusals(candidate.id)).toEqual([
+      [
+        'ops',
+        `${candidate.id}/override`,
+        `run ${candidate.number} is no push to the production branch: nothing stops it`,
+      ],
+    ])
+  })
+
+  test('is not for whoever wrote or pushed it, unless the operator’s file lets them, nor for whoever is no operator', async () => {
+    const { id, number } = await release('ops')
+
+    expect(await override(number)).toMatchObject({
+      status: 403,
+      body: { detail: expect.stringContaining('ops wrote or pushed this change and may not break the glass for it') },
+    })
+    expect((await override(number, 'dev')).status).toBe(403)
+    expect(await server.store.runs.byNumber(number)).not.toHaveProperty('broken')
+    expect(await refusals(id)).toEqual([
+      ['ops', `${id}/override`, expect.stringContaining('ops wrote or pushed')],
+      ['dev', `${id}/override`, 'none of the roles of dev allows it'],
+    ])
+
+    const gate = server.config.repositories['acme/web']?.environments.production?.gate
+    Object.assign(gate as object, { breakGlassByAuthor: true })
+    expect((await override(number)).status).toBe(202)
+    Object.assign(gate as object, { breakGlassByAuthor: undefined })
+    expect((await override(number, 'ada')).status).toBe(202)
+  })
+
+  test('lets nothing pass that was rejected, and says so when nobody can tell who wrote it', async () => {
+    const candidate = await server.run()
+    const { commit } = candidate.change
+    const { id, number } = await release('dev', commit)
+    const subject = { run: candidate.id, gate: 'signoff', environment: 'production', commit, specDigest: 's' }
+    const rules = { approvers: ['ben'], quorum: 1, excluded: [] }
+    await server.store.gates.open(candidate.id, 'signoff', 'production', rules, { ...subject, deliverables: [] })
+    const token = await server.store.gates.mintToken(candidate.id, 'signoff', 'ben', 'cli', 60_000)
+    const vote = { key: '1', run: candidate.id, gate: 'signoff', claimedBy: 'ben', channel: 'cli', token } as const
+    await server.store.gates.vote({ ...vote, answer: 'reject', trustSignals: false })
+
+    const why = `was rejected by ben at signoff of ${candidate.id}: push a new commit`
+    expect(await override(number)).toMatchObject({ status: 403, body: { detail: expect.stringContaining(why) } })
+    expect(await refusals(id)).toEqual([['ops', `${id}/override`, expect.stringContaining(why)]])
+    const deps = server.deps as { -readonly [K in keyof typeof server.deps]: (typeof server.deps)[K] }
+    const { authorsOf } = deps
+    deps.authorsOf = async () => {
+      throw new Error('the forge is down')
+    }
+    expect(await override(number)).toMatchObject({
+      ...{ status: 503, body: { detail: expect.stringContaining('try again: the forge is down') } },
+    })
+    deps.authorsOf = authorsOf
+  })
 })
 
 describe('threat', () => {

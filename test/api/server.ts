@@ -136,6 +136,9 @@ export async function startServer(): Promise<Running> {
     clock,
     headOf: async (_repo, ref) => (ref === 'refs/heads/master' ? COMMIT : undefined),
     forges: ({ name }) => forges.get(name) ?? PLAIN_FORGE,
+    authorsOf: async (_repo, { author, pusher }) => ({
+      identities: [author, pusher].filter((one) => one !== undefined),
+    }),
     isOnBranch: async (_repo, commit) => commit === COMMIT,
     specDifference: async (_repo, _commit, base) => ({ changed: true, base, tip: COMMIT, text: '+run: \u202eevil\n' }),
     textMasker: createTextMasker,

@@ -1,6 +1,9 @@
 import { afterEach, expect, test, vi } from 'vitest'
+import { createAuthors } from '../../src/approval/authors.ts'
+import { overrideRules } from '../../src/approval/override.ts'
 import { whyNotReleased } from '../../src/approval/released.ts'
 import { createRights } from '../../src/approval/rights.ts'
+import type { PersonConfig, RepositoryConfig } from '../../src/config/types.ts'
 import { gateSentence } from '../../src/core/approval.ts'
 import type { Fault } from '../../src/embedded/fake-github/faults.ts'
 import type { RunDetail } from '../../src/store/types.ts'
@@ -344,6 +347,48 @@ test('... nor past an approval that no longer holds; what the run moved itself i
   const reason = expect.stringContaining('the approval no longer holds')
   expect(await it.beginRelease()).toMatchObject({ kind: 'refused', reason })
   ben.roles = roles
+  expect(await it.beginRelease()).toMatchObject({ kind: 'begun' })
+})
+
+test('an override is judged again when it is used: by whoever is an operator then, and has not turned out to have written it', async () => {
+  it = await startRelease()
+  const { world, store, config, mirrors, forges, hub } = it.team
+  const repository = config.repositories[REPO] as RepositoryConfig
+  const people = config.people as Record<string, PersonConfig>
+  const hotfix = await world.push(REPO, 'hotfix', {
+    ...{ by: 'zoe', message: 'Hot', files: { h: 'h' }, parent: it.commit },
+  })
+  await hub.forge().fastForward('production', hotfix)
+  await it.team.settle()
+  const [run] = (await it.team.runs()).filter(({ change }) => change.ref === 'refs/heads/production')
+  if (run === undefined) throw new Error('production has no run')
+  const override = async (by: string) => {
+    const rules = overrideRules(
+      config,
+      repository,
+      await createAuthors({ mirrors, forges, store })(repository, run.change),
+    )
+    const about = { commit: hotfix, specDigest: '', deliverables: [] }
+    const subject = { run: run.id, gate: 'override', environment: 'production', ...about }
+    await store.gates.override({
+      ...{ run: run.id, environment: 'production', rules, subject, by, reason: 'the site is down', channel: 'cli' },
+    })
+  }
+
+  const refused = { kind: 'refused', reason: expect.stringContaining('penstock run override') }
+  expect(await it.beginRelease()).toMatchObject(refused)
+  await override('olga')
+  expect(await it.beginRelease()).toMatchObject({ kind: 'begun' })
+
+  const { olga } = people
+  if (olga === undefined) throw new Error('olga is one of the people')
+  people.olga = { ...olga, roles: ['developer'] }
+  const reason = expect.stringContaining('The override of olga does not hold')
+  expect(await it.beginRelease()).toMatchObject({ kind: 'refused', reason })
+  people.olga = { ...olga, github: 'zoe' }
+  expect(await it.beginRelease()).toMatchObject({ kind: 'refused', reason })
+  // Another operator may yet.
+  await override('mia')
   expect(await it.beginRelease()).toMatchObject({ kind: 'begun' })
 })
 

@@ -317,6 +317,66 @@ await onEveryDatabase((lab) => {
     await expect(store.gates.review('none', { by: 'ada', comment: 'x', channel: 'cli' })).resolves.toBe('not_broken')
   })
 
+  test('an override is a gate that was passed by break-glass: marked for ever, once a person, and to be reviewed', async () => {
+    const { store, another } = lab()
+    const { number } = await newRun(store)
+    const subject = { ...SUBJECT, gate: 'override' }
+    const rules = { approvers: [], quorum: 1, excluded: ['dev'], identities: ['dev'] }
+    const given = { run: RUN, environment: 'production', rules, subject, reason: 'hotfix', channel: 'cli' }
+    const by = (who: string, on = store) => on.gates.override({ ...given, by: who })
+
+    await Promise.all([by('ops'), by('ops', await another())])
+    await by('olga')
+
+    const run = await store.runs.byNumber(number)
+    expect(run?.override).toEqual({ by: 'ops', reason: 'hotfix' })
+    expect(run?.broken).toEqual({ gate: 'override', by: 'ops', reason: 'hotfix' })
+    const gates = await store.gates.toReview()
+    expect(gates.map(({ id, state, broken }) => [id, state, broken?.by])).toEqual([
+      [`${RUN}/override/1`, 'approved', 'ops'],
+      [`${RUN}/override/2`, 'approved', 'olga'],
+    ])
+    expect(gates[0]).toMatchObject({ subject, rules, votes: [{ by: 'ops', breakGlass: true, counts: true }] })
+    const id = gates[0]?.id ?? ''
+    const reviews = ['ops', 'dev', 'ada', 'bob'].map((who) => ({ by: who, comment: 'seen', channel: 'api' }))
+    const answers: string[] = []
+    for (const review of reviews) answers.push(await store.gates.review(id, review))
+    expect(answers).toEqual(['own', 'author', 'reviewed', 'known'])
+    expect((await store.gates.toReview()).map((gate) => gate.id)).toEqual([`${RUN}/override/2`])
+    const audit = (await store.audit.list({ limit: 99, run: RUN })).map((row) => `${row.by} ${row.action} ${row.on}`)
+    expect(audit).toEqual([
+      ...['ops gate.opened', 'ops gate.vote', 'ops gate.approved'].map((one) => `${one} ${RUN}/override/1`),
+      ...['olga gate.opened', 'olga gate.vote', 'olga gate.approved'].map((one) => `${one} ${RUN}/override/2`),
+      `ada gate.reviewed ${RUN}/override/1`,
+    ])
+    // A run that waits looks again; each once.
+    const signals = (await store.outbox.pending()).filter(({ message }) => message.kind === 'signal')
+    expect(signals.map(({ message }) => message)).toEqual(
+      Array(2).fill({ kind: 'signal', workflowId: RUN, signal: 'granted', args: [] }),
+    )
+  })
+
+  test('a commit was rejected if the newest gate of it was, whatever was let pass', async () => {
+    const { store } = lab()
+    const { change } = await newRun(store)
+    const rejection = () => store.gates.rejection('acme/web', change.commit)
+    await open(store)
+    expect(await rejection()).toBeUndefined()
+    const token = await store.gates.mintToken(RUN, GATE, 'ada', 'cli', 60_000)
+    await vote(store, 'ada', { token, answer: 'reject' })
+    const subject = { ...SUBJECT, gate: 'override' }
+    const rules = { approvers: [], quorum: 1, excluded: [] }
+    const given = { run: RUN, environment: 'production', rules, subject, reason: 'x', channel: 'cli' }
+    await store.gates.override({ ...given, by: 'ops' })
+
+    expect(await rejection()).toMatchObject({ run: RUN, name: GATE, state: 'rejected', votes: [{ by: 'ada' }] })
+    expect(await store.gates.rejection('acme/web', commit('b'))).toBeUndefined()
+    expect(await store.gates.rejection('acme/api', change.commit)).toBeUndefined()
+    // What has changed since voids it.
+    await open(store, OTHER)
+    expect(await rejection()).toBeUndefined()
+  })
+
   test.each([
     ['commit', { commit: commit('b') }],
     ['spec digest', { specDigest: 'other' }],

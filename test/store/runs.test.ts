@@ -361,17 +361,6 @@ await onEveryDatabase((lab) => {
     expect(await store.runs.requestCancel(RUN, 'bob', 'again')).toBe(true)
   })
 
-  test('the first override of a run stands and is in the audit', async () => {
-    const { store } = lab()
-    await newRun(store)
-
-    await store.runs.recordOverride(RUN, 'ada', 'hotfix')
-    await store.runs.recordOverride(RUN, 'bob', 'also')
-
-    expect((await store.runs.byNumber(1))?.override).toEqual({ by: 'ada', reason: 'hotfix' })
-    expect(await store.audit.list({ limit: 9 })).toHaveLength(1)
-  })
-
   test('releases are the commits to which runs have moved the branch, newest first, whoever else was released', async () => {
     const { store, another } = lab()
     const released = async (trigger: Trigger, branch = 'production') => {

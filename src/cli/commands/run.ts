@@ -87,13 +87,16 @@ export function runCommand(context: Context): Command {
       }),
   )
   run.addCommand(
-    command('override', 'let a production push be deployed though its commit passed no candidate run')
+    command('override', 'let a production push be deployed though its commit was not signed off')
       .argument('<run>', 'number of the run', runNumber)
       .requiredOption('--reason <text>', 'why; it is recorded')
       .action(async (number: number, options: { json?: boolean; reason: string }) => {
-        const answer = await context.api().post(`/runs/${number}/override`, { reason: options.reason })
+        const answer = await context.api().post(`/runs/${number}/override`, { reason: options.reason, channel: 'cli' })
         if (options.json) printJson(context, answer)
-        else context.terminal.out(`the override of run ${number} is recorded; retry the run to use it\n`)
+        else
+          context.terminal.out(
+            `the override of run ${number} is recorded, and waits for somebody else's review (penstock review); retry the run if it has ended\n`,
+          )
       }),
   )
   return run
