@@ -36,11 +36,15 @@ async function main(): Promise<void> {
   const forges = createForges({ mirrors, url: config.server.url, log, clock: Date.now })
   const differences = createSpecDifferences({ mirrors, file: SPEC_FILE })
   const temporal = connectTemporal(config.temporal)
+  const evidence = createArtifactStore({ dir: join(config.dataDir, 'evidence') })
+  // Of what was deleted when a kill came between the record and the file.
+  for (const digest of await store.sessions.goneEvidence()) await evidence.remove(digest)
   const app = createApp({
     config,
     store,
     logs,
     artifacts: createArtifactStore({ dir: join(config.dataDir, 'artifacts') }),
+    evidence,
     log,
     clock: Date.now,
     headOf: async (repo, ref) => {

@@ -30,11 +30,12 @@ export function createSessionActivities({ config, store, runOf }: ControlContext
       key,
       manual,
       subject: sessionSubject(change.commit, specDigest ?? '', deliverables),
+      may: testers,
       units: units.map(({ pool, unit, properties, expiresAt }) => ({ pool, unit, properties, expiresAt })),
       ...(environment === undefined ? {} : { environment }),
       ...(url ? { url } : {}),
     })
-    const session = await store.sessions.expire(key)
+    const session = await store.sessions.expire(key, testers)
     if (!session) throw new Error(`the session ${jobId(key)} is gone`)
     const end = sessionEnd(session)
     if (!end) {

@@ -3,6 +3,7 @@ import { PERMISSIONS, permissionsOf } from '../config/roles.ts'
 import type { ApiDeps } from './deps.ts'
 import { ProblemError, problem } from './problem.ts'
 import { invalid, json, NOTHING, notFound, type Route } from './route.ts'
+import { CHANNEL_QUERY, Channel, channelIn } from './said.ts'
 
 const DAY_MS = 86_400_000
 const MAX_DAYS = 365
@@ -14,6 +15,7 @@ const NewToken = z.strictObject({
     .number({ error: `is needed: from 1 to ${MAX_DAYS}` })
     .gt(0)
     .max(MAX_DAYS, `must be ${MAX_DAYS} or less`),
+  channel: Channel,
 })
 
 /** Health, who one is, and tokens. */
@@ -62,7 +64,7 @@ export function accountRoutes({ config, store, log }: ApiDeps): readonly Route[]
       summary: 'A new token for a person, shown this once.',
       body: { kind: 'json', schema: NewToken },
       async handle({ body, by }) {
-        const { person, expiresInDays } = body as z.infer<typeof NewToken>
+        const { person, expiresInDays, channel } = body as z.infer<typeof NewToken>
         if (config.people[person] === undefined) {
           throw invalid([
             {
@@ -74,7 +76,7 @@ export function accountRoutes({ config, store, log }: ApiDeps): readonly Route[]
         const { token, row } = await store.people.createToken(person, Math.round(expiresInDays * DAY_MS))
         await store.audit.record({
           by,
-          channel: 'api',
+          channel,
           action: 'token.created',
           on: row.id,
           detail: { person, expiresAt: row.expiresAt },
@@ -88,10 +90,12 @@ export function accountRoutes({ config, store, log }: ApiDeps): readonly Route[]
       permission: 'tokens',
       summary:
         'Revokes a token, by its id. Streams that it opened end within 5 s; vote tokens of its person end with it.',
-      async handle({ params, by }) {
+      query: CHANNEL_QUERY,
+      async handle({ params, query, by }) {
         const id = params.token ?? ''
+        const channel = channelIn(query)
         if (!(await store.people.revokeToken(id))) throw notFound()
-        await store.audit.record({ by, channel: 'api', action: 'token.revoked', on: id })
+        await store.audit.record({ by, channel, action: 'token.revoked', on: id })
         return NOTHING
       },
     },

@@ -13,6 +13,8 @@ export interface ApiDeps {
   readonly store: Store
   readonly logs: LogStore
   readonly artifacts: ArtifactStore
+  /** Files of manual tests: apart from the others, because these are deleted. */
+  readonly evidence: ArtifactStore
   readonly log: Logger
   /** Milliseconds since 1970. */
   readonly clock: () => number

@@ -17,7 +17,7 @@ import type { HoldRow, Service } from '../store/pool-types.ts'
 import type { ApiDeps } from './deps.ts'
 import { poolIn, publicPool, publicUnit, readPools, type ShownPools, unitIn, unlessRefused } from './pool-view.ts'
 import { type Asked, invalid, json, NOTHING, type Route } from './route.ts'
-import { Channel, Said, Why } from './said.ts'
+import { CHANNEL_QUERY, Channel, channelIn, Said, Why } from './said.ts'
 
 const notes = Said.optional()
 const PoolBody = Pool.omit({ units: true }).extend({ notes, channel: Channel })
@@ -125,9 +125,10 @@ export function poolRoutes({ config, store }: ApiDeps): readonly Route[] {
       permission: 'pools',
       summary:
         'Takes a unit out of its pool: whoever holds it keeps it to the end. Refused for a unit that the operator’s file has. Everybody who waits is judged anew.',
-      async handle({ params, by }) {
+      query: CHANNEL_QUERY,
+      async handle({ params, query, by }) {
         const { pool, unit } = unitIn(await readPools(store), params.pool, params.unit)
-        unlessRefused(await store.units.removeUnit({ person: by, channel: 'api' }, pool, unit))
+        unlessRefused(await store.units.removeUnit({ person: by, channel: channelIn(query) }, pool, unit))
         return NOTHING
       },
     },

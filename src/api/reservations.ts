@@ -12,7 +12,7 @@ import type { ApiDeps } from './deps.ts'
 import { poolIn, readPools, unitIn, unknown, unlessRefused } from './pool-view.ts'
 import { ProblemError, problem } from './problem.ts'
 import { type Asked, invalid, json, type Reply, type Route } from './route.ts'
-import { Channel, Said, Why } from './said.ts'
+import { CHANNEL_QUERY, Channel, channelIn, Said, Why } from './said.ts'
 
 /** As in a spec. */
 const LONGEST_WHERE = 1000
@@ -148,6 +148,7 @@ export function reservationRoutes({ config, store }: ApiDeps): readonly Route[] 
       permission: 'reserve',
       summary:
         'You give back what you hold, or leave the queue. Somebody else’s: with the permission `pools`. A second time changes nothing.',
+      query: CHANNEL_QUERY,
       handle: (asked) => change(asked, (by, id) => store.reservations.giveBack(by, id)),
     },
   ]
@@ -170,7 +171,7 @@ export function reservationRoutes({ config, store }: ApiDeps): readonly Route[] 
   }
 
   async function change(
-    { params, body, by }: Asked,
+    { params, query, body, by }: Asked,
     act: (by: Actor, id: string) => Promise<ReservationRow | Refusal>,
   ): Promise<Reply> {
     const row = await find(params)
@@ -178,7 +179,14 @@ export function reservationRoutes({ config, store }: ApiDeps): readonly Route[] 
       throw new ProblemError(
         problem(403, `reservation ${row.id} is that of ${row.person}; to change it needs the permission "pools"`),
       )
-    return json(unlessRefused(await act(actor(by, (body ?? {}) as { channel?: string }), row.id)))
+    return json(
+      unlessRefused(
+        await act(
+          actor(by, body === undefined ? { channel: channelIn(query) } : (body as { channel?: string })),
+          row.id,
+        ),
+      ),
+    )
   }
 
   async function find({ id = '' }: Readonly<Record<string, string>>): Promise<ReservationRow> {

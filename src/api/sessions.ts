@@ -1,16 +1,24 @@
+import { createHash } from 'node:crypto'
 import { pipeline } from 'node:stream/promises'
 import { z } from 'zod'
-import { testersOf } from '../config/people.ts'
+import { operatorsOf, testersOf } from '../config/people.ts'
 import { jobId, parseRunId } from '../core/ids.ts'
-import { evidenceProblem, ITEM_RESULTS, sessionCases, standingAnswers } from '../core/session.ts'
+import {
+  evidenceProblem,
+  ITEM_RESULTS,
+  judgeAnswers,
+  sessionCases,
+  standingAnswers,
+  voidAnswers,
+} from '../core/session.ts'
 import { SPEC_FILE } from '../spec/parse.ts'
 import type { EvidenceRow, SessionActor, SessionChange, SessionRow } from '../store/types.ts'
 import type { ApiDeps } from './deps.ts'
 import { findRun } from './find.ts'
 import { ProblemError, problem } from './problem.ts'
 import { type Asked, invalid, json, notFound, type Reply, type Route, wholeNumber } from './route.ts'
+import { CHANNEL_QUERY, Channel, channelIn } from './said.ts'
 
-const CHANNELS = ['api', 'cli', 'web'] as const
 const MAX_EVIDENCE = 10 * 1024 * 1024
 const MAX_COMMENT = 4000
 
@@ -20,7 +28,7 @@ const Said = z
   .max(MAX_COMMENT, `at most ${MAX_COMMENT} characters`)
   .regex(/^[^\p{Cc}]*(?:[\n\t\r][^\p{Cc}]*)*$/u, 'no control characters but line ends')
 const Reason = Said.regex(/\S/, 'say why')
-const Plain = z.strictObject({ channel: z.enum(CHANNELS).default('api') })
+const Plain = z.strictObject({ channel: Channel })
 const Answer = Plain.extend({ result: z.enum(ITEM_RESULTS), comment: Said.optional() })
 const Pause = Plain.extend({ reason: Reason })
 const HandOver = Plain.extend({ to: z.string().max(200) })
@@ -28,8 +36,10 @@ const HandOver = Plain.extend({ to: z.string().max(200) })
 const AT = '/api/v1/runs/:run/sessions/:stage/:job/:attempt'
 
 /** Manual tests: everybody who may read looks on; whoever the spec names, and nobody else, answers. */
-export function sessionRoutes({ config, store, artifacts, clock, writeJunit }: ApiDeps): readonly Route[] {
+export function sessionRoutes({ config, store, evidence: files, clock, writeJunit }: ApiDeps): readonly Route[] {
   type Body = z.infer<typeof Plain>
+  /** By content: what keeps a file and what removes one of the same bytes go one after the other. */
+  const turns = new Map<string, Promise<unknown>>()
 
   /** A change by one of the people who may make it. */
   function change(
@@ -90,7 +100,7 @@ export function sessionRoutes({ config, store, artifacts, clock, writeJunit }: A
       async handle(asked) {
         const session = await findSession(asked)
         const { stage, job, attempt } = session.key
-        const text = writeJunit(job, sessionCases(session, job, SPEC_FILE))
+        const text = writeJunit(job, sessionCases({ ...session, answers: judged(session) }, job, SPEC_FILE))
         return download(
           'application/xml',
           `${stage}-${job}-${attempt}.xml`,
@@ -117,12 +127,11 @@ export function sessionRoutes({ config, store, artifacts, clock, writeJunit }: A
       path: `${AT}/items/:item/evidence`,
       permission: 'read',
       summary: 'A file about an item, kept by its content. At most 10 MiB; 200 files and 500 MiB a session.',
-      query: { name: 'what the file is called, without a path', channel: CHANNELS.join(', ') },
+      query: { name: 'what the file is called, without a path', ...CHANNEL_QUERY },
       body: { kind: 'bytes', max: MAX_EVIDENCE },
       async handle(asked) {
         const session = await findSession(asked)
-        const channel = CHANNELS.find((one) => one === asked.query.get('channel')) ?? 'api'
-        const actor = { by: asked.by, channel }
+        const actor = { by: asked.by, channel: channelIn(asked.query) }
         await mustBeTester(session, actor)
         const item = itemOf(session, asked)
         const name = fileName(asked.query.get('name'))
@@ -133,9 +142,11 @@ export function sessionRoutes({ config, store, artifacts, clock, writeJunit }: A
         if (why !== undefined || clock() >= session.expiresAt) {
           throw new ProblemError(problem(409, why ?? 'the session has expired'))
         }
-        const digest = await artifacts.put(asked.bytes)
-        const file = { item, name, digest, size: asked.bytes.length }
-        return answered(await store.sessions.attach(session.key, actor, file))
+        const change = await inTurn(createHash('sha256').update(asked.bytes).digest('hex'), async () => {
+          const digest = await files.put(asked.bytes)
+          return store.sessions.attach(session.key, actor, { item, name, digest, size: asked.bytes.length })
+        })
+        return answered(change)
       },
     },
     {
@@ -144,10 +155,12 @@ export function sessionRoutes({ config, store, artifacts, clock, writeJunit }: A
       permission: 'read',
       summary: 'A file of evidence, always as an attachment: what it says it is, is not believed.',
       async handle(asked) {
-        const session = await findSession(asked)
-        const number = wholeNumber(asked.params.evidence)
-        const file = session.evidence.find(({ id }) => id === number)
-        const kept = file && (await artifacts.open(file.digest))
+        const file = evidenceOf(await findSession(asked), asked)
+        if (file.gone) {
+          const { by, why } = file.gone
+          throw new ProblemError(problem(410, `the file was deleted by ${by}${why === undefined ? '' : `: ${why}`}`))
+        }
+        const kept = await files.open(file.digest)
         if (!kept) throw notFound()
         return download('application/octet-stream', file.name, kept.size, async (response, signal) => {
           try {
@@ -157,6 +170,42 @@ export function sessionRoutes({ config, store, artifacts, clock, writeJunit }: A
             if (!signal.aborted) throw err
           }
         })
+      },
+    },
+    {
+      method: 'DELETE',
+      path: `${AT}/evidence/:evidence`,
+      permission: 'read',
+      summary:
+        'Deletes a file of evidence, its bytes too. Your own: while the session is open. Anybody’s, at any time, from all attempts that have kept it: an operator, who says why. The audit keeps what it was. A second time changes nothing.',
+      query: { reason: 'why; an operator has to say it', ...CHANNEL_QUERY },
+      async handle(asked) {
+        const session = await findSession(asked)
+        const { id, by, digest } = evidenceOf(session, asked)
+        const isOperator = operatorsOf(config).includes(asked.by)
+        const channel = channelIn(asked.query)
+        const why = asked.query.get('reason') ?? undefined
+        const { error } = Reason.optional().safeParse(why)
+        if (error) throw invalid(error.issues.map(({ message }) => ({ pointer: '?reason', detail: message })))
+        const isOwn = by === asked.by
+        if (!isOwn && !isOperator) {
+          const refused = `the file is that of ${by}; only ${by}, or an operator, can delete it`
+          const on = jobId(session.key)
+          await store.audit.record({ by: asked.by, channel, action: 'session.refused', on, detail: { why: refused } })
+          throw new ProblemError(problem(403, refused))
+        }
+        const actor = { by: asked.by, channel, isOperator: isOperator && why !== undefined }
+        if (!isOwn && why === undefined) throw invalid([{ pointer: '?reason', detail: 'say why' }])
+        const change = await inTurn(digest.replace('sha256:', ''), async () => {
+          const done = await store.sessions.deleteEvidence(session.key, actor, {
+            id,
+            ...(why === undefined ? {} : { why }),
+          })
+          // Also of what was deleted before: a kill may have come between.
+          for (const gone of await store.sessions.goneEvidence([digest])) await files.remove(gone)
+          return done
+        })
+        return answered(change)
       },
     },
     change(
@@ -182,9 +231,9 @@ export function sessionRoutes({ config, store, artifacts, clock, writeJunit }: A
     ),
     change(
       '/finish',
-      'Ends the session with its answers. Refused while a required item has none, naming it.',
+      'Ends the session with its answers. Refused while a required item has none, or while the last answer to any item is that of somebody who may not test any more, naming them.',
       Plain,
-      ({ key }, actor) => store.sessions.finish(key, actor),
+      ({ key, by }, actor) => store.sessions.finish(key, actor, testersOf(config, by)),
     ),
   ]
 
@@ -206,14 +255,33 @@ export function sessionRoutes({ config, store, artifacts, clock, writeJunit }: A
     throw new ProblemError(problem(403, why))
   }
 
+  async function inTurn<T>(digest: string, act: () => Promise<T>): Promise<T> {
+    const turn = (turns.get(digest) ?? Promise.resolve()).then(act, act)
+    turns.set(digest, turn)
+    try {
+      return await turn
+    } finally {
+      if (turns.get(digest) === turn) turns.delete(digest)
+    }
+  }
+
+  /** By the operator's file of this moment; what has ended stays as it was judged then. */
+  function judged({ answers, by, endedAt }: SessionRow) {
+    return endedAt === undefined ? judgeAnswers(answers, testersOf(config, by)) : answers
+  }
+
   function answered(change: SessionChange): Reply {
     if (change.kind === 'refused') throw new ProblemError(problem(409, change.why))
     return json(shown(change.session))
   }
 
   function shown(session: SessionRow) {
-    const { key, by, checklist, answers, evidence, ...rest } = session
+    const { key, by, checklist, evidence, askedAgain, ...rest } = session
+    const answers = judged(session)
     const standing = standingAnswers(answers)
+    // What was said here is newer than what is known of an earlier attempt.
+    const again = new Map([...askedAgain, ...voidAnswers(answers)].map(({ item, why }) => [item, why]))
+    const notKept = again.get(undefined)
     const warning = warningOf(session)
     return {
       ...rest,
@@ -228,9 +296,11 @@ export function sessionRoutes({ config, store, artifacts, clock, writeJunit }: A
         item: index + 1,
         ...item,
         answer: standing.get(index + 1) ?? null,
+        ...(again.has(index + 1) && !standing.has(index + 1) ? { askedAgain: again.get(index + 1) } : {}),
         evidence: evidence.filter((one) => one.item === index + 1).map(withoutItem),
       })),
       answers,
+      ...(notKept === undefined ? {} : { notKept }),
       ...(warning === undefined ? {} : { warning }),
     }
   }
@@ -253,6 +323,13 @@ function itemOf({ checklist }: Pick<SessionRow, 'checklist'>, { params }: Asked)
     throw invalid([{ pointer: 'item', detail: `must be a place in the checklist, from 1 to ${checklist.length}` }])
   }
   return item
+}
+
+function evidenceOf({ evidence }: SessionRow, { params }: Asked): EvidenceRow {
+  const number = wholeNumber(params.evidence)
+  const file = evidence.find(({ id }) => id === number)
+  if (file === undefined) throw notFound()
+  return file
 }
 
 const FILE_NAME = /^(?!\.{1,2}$)[^/\\\p{Cc}\p{Cf}\p{Cs}\u2028\u2029]{1,200}$/u

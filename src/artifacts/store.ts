@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { createReadStream, existsSync } from 'node:fs'
-import { mkdir, open, rename, stat } from 'node:fs/promises'
+import { mkdir, open, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 
@@ -10,6 +10,8 @@ export interface ArtifactStore {
   put(bytes: Buffer): Promise<string>
   /** undefined: nothing with that digest. */
   open(digest: string): Promise<{ readonly size: number; readonly stream: Readable } | undefined>
+  /** Repeatable: what is not there is removed. Whoever calls it knows that nothing is left that points at the bytes. */
+  remove(digest: string): Promise<void>
 }
 
 const DIGEST = /^sha256:([0-9a-f]{64})$/
@@ -40,6 +42,10 @@ export function createArtifactStore({ dir }: { readonly dir: string }): Artifact
       if (hex === undefined || !existsSync(pathOf(hex))) return undefined
       const { size } = await stat(pathOf(hex))
       return { size, stream: createReadStream(pathOf(hex)) }
+    },
+    async remove(digest) {
+      const hex = DIGEST.exec(digest)?.[1]
+      if (hex !== undefined) await rm(pathOf(hex), { force: true })
     },
   }
 }

@@ -35,7 +35,8 @@ export interface ApiClient {
   /** Bytes as they are. */
   upload<T>(path: string, bytes: Uint8Array): Promise<T>
   put<T>(path: string, body: unknown): Promise<T>
-  remove(path: string): Promise<void>
+  /** Without a body: that it came by the command line, and why, is said in the query. */
+  remove(path: string, why?: string): Promise<void>
   /** A body as it comes. @throws ConnectionLost when it breaks off */
   stream(path: string, headers?: Readonly<Record<string, string>>): AsyncIterable<Uint8Array>
 }
@@ -125,8 +126,9 @@ export function createApiClient({ url, token }: { readonly url: string; readonly
     async put<T>(where: string, body: unknown) {
       return (await json(await ask('PUT', where, body))) as T
     },
-    async remove(where) {
-      await ask('DELETE', where)
+    async remove(where, why) {
+      const query = new URLSearchParams({ ...(why === undefined ? {} : { reason: why }), channel: 'cli' })
+      await ask('DELETE', `${where}?${query}`)
     },
     async *stream(where, headers) {
       const response = await ask('GET', where, undefined, headers)

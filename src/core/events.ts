@@ -87,6 +87,12 @@ export type RunEvent =
       readonly item: string
       readonly digest: string
     })
+  | (SessionEvent & {
+      readonly type: 'session.evidence_deleted.v1'
+      readonly by: string
+      readonly item: string
+      readonly digest: string
+    })
   | (SessionEvent & { readonly type: 'session.paused.v1'; readonly by: string; readonly reason: string })
   | (SessionEvent & { readonly type: 'session.resumed.v1'; readonly by: string })
   | (SessionEvent & { readonly type: 'session.finished.v1'; readonly by: string; readonly outcome: Outcome })

@@ -32,6 +32,14 @@ export interface ItemAnswer {
   readonly at: number
   /** The attempt of the job in which it was given, if that was an earlier one. */
   readonly keptFrom?: number
+  /** Why it does not count: the item is open again. */
+  readonly void?: string
+}
+
+/** Why something that was answered before is asked again: of one item, or of all of them. */
+export interface AskedAgain {
+  readonly item?: number
+  readonly why: string
 }
 
 /** As far as its end is judged by it. */
@@ -61,39 +69,105 @@ export function sessionSubject(
   return { commit, specDigest, deliverables: deliverables.map(({ name, digest }) => `${name}=${digest}`).sort() }
 }
 
-/** The answer that stands for each item that has one: the last. */
+/** By the rights of now: the answers of whoever may not test (any more) are void. */
+export function judgeAnswers(answers: readonly ItemAnswer[], may: readonly string[]): readonly ItemAnswer[] {
+  return answers.map((one) =>
+    one.void !== undefined || may.includes(one.by) ? one : { ...one, void: `${one.by} may not test here now` },
+  )
+}
+
+/** The answer that stands for each item that has one: the last, unless that is void. No earlier one takes its place. */
 export function standingAnswers(answers: readonly ItemAnswer[]): ReadonlyMap<number, ItemAnswer> {
+  return new Map([...lastAnswers(answers)].filter(([, one]) => one.void === undefined))
+}
+
+function lastAnswers(answers: readonly ItemAnswer[]): ReadonlyMap<number, ItemAnswer> {
   return new Map(answers.map((one) => [one.item, one]))
 }
 
-/** Items without which the session cannot be finished. */
+/** What somebody said of each item that is open again, and why that does not count. */
+export function voidAnswers(answers: readonly ItemAnswer[]): readonly AskedAgain[] {
+  return [...lastAnswers(answers).values()].flatMap((one) =>
+    one.void === undefined ? [] : [{ item: one.item, why: `${one.result} by ${one.by}: ${one.void}` }],
+  )
+}
+
+/** Required items without an answer that counts. */
 export function missingItems({ checklist, answers }: Pick<SessionFacts, 'checklist' | 'answers'>): readonly string[] {
   const standing = standingAnswers(answers)
   return checklist.filter((item, index) => item.required && !standing.has(index + 1)).map(({ name }) => name)
 }
 
 /**
- * What a retry need not ask again: what passed in the newest earlier attempt, as long as both are about the same bytes.
+ * Why the session cannot be finished yet. What somebody said and does not count keeps it open also where the item is
+ * not required: it may have failed.
+ */
+export function whyUnfinished({ checklist, answers }: Pick<SessionFacts, 'checklist' | 'answers'>): string | undefined {
+  const last = lastAnswers(answers)
+  const missing = checklist.filter((item, index) => item.required && !last.has(index + 1)).map(({ name }) => name)
+  const again = voidAnswers(answers).map(
+    ({ item = 0, why }) => `${nameList([checklist[item - 1]?.name ?? ''])} (${why})`,
+  )
+  const parts = [
+    ...(missing.length > 0 ? [`these items have no answer yet: ${nameList(missing)}`] : []),
+    ...(again.length > 0 ? [`these are to be answered again: ${again.join(', ')}`] : []),
+  ]
+  return parts.length === 0 ? undefined : parts.join('; ')
+}
+
+/**
+ * What a retry need not ask again: what passed in the newest earlier attempt, as long as both are about the same bytes,
+ * and whoever said so may test now. And why the rest is asked again.
  */
 export function keptAnswers(
   earlier: { readonly attempt: number; readonly subject: SessionSubject; readonly answers: readonly ItemAnswer[] },
   subject: SessionSubject,
-): readonly ItemAnswer[] {
-  if (canonical(earlier.subject) !== canonical(subject)) return []
-  return [...standingAnswers(earlier.answers).values()]
-    .filter(({ result }) => result === 'passed')
-    .map((one) => ({ ...one, keptFrom: one.keptFrom ?? earlier.attempt }))
-    .sort((one, other) => one.item - other.item)
+  may: readonly string[],
+): { readonly kept: readonly ItemAnswer[]; readonly askedAgain: readonly AskedAgain[] } {
+  const { attempt, answers } = earlier
+  if (answers.length === 0) return { kept: [], askedAgain: [] }
+  const changes = subjectChanges(earlier.subject, subject)
+  if (changes.length > 0)
+    return { kept: [], askedAgain: [{ why: `no answer of attempt ${attempt} is kept: ${changes.join('; ')}` }] }
+  const last = [...lastAnswers(judgeAnswers(answers, may)).values()].sort((one, other) => one.item - other.item)
+  const isKept = (one: ItemAnswer) => one.result === 'passed' && one.void === undefined
+  return {
+    kept: last.filter(isKept).map((one) => ({ ...one, keptFrom: one.keptFrom ?? attempt })),
+    askedAgain: last
+      .filter((one) => !isKept(one))
+      .map(({ item, result, by, keptFrom = attempt, void: why }) => ({
+        item,
+        why: `${result} by ${by} in attempt ${keptFrom}${why === undefined ? '' : `: ${why}`}`,
+      })),
+  }
 }
 
-function canonical({ commit, specDigest, deliverables }: SessionSubject): string {
-  return JSON.stringify([commit, specDigest, [...deliverables].sort()])
+/** What is another than it was, a sentence each. */
+function subjectChanges(before: SessionSubject, now: SessionSubject): readonly string[] {
+  const added = now.deliverables.filter((one) => !before.deliverables.includes(one))
+  const gone = before.deliverables.filter((one) => !now.deliverables.includes(one))
+  const named = (text: string) => text.slice(0, text.indexOf('='))
+  return [
+    ...(before.commit === now.commit ? [] : [`the commit was ${before.commit} and is ${now.commit}`]),
+    ...(before.specDigest === now.specDigest ? [] : ['the spec is another one']),
+    ...gone.map((one) => {
+      const next = added.find((other) => named(other) === named(one))
+      return next === undefined ? `the deliverable ${one} is gone` : `the deliverable ${one} is ${next} now`
+    }),
+    ...added
+      .filter((one) => gone.every((other) => named(other) !== named(one)))
+      .map((one) => `the deliverable ${one} is new`),
+  ]
 }
 
 /** Why a file of this size cannot be added to what is there. */
-export function evidenceProblem(evidence: readonly { readonly size: number }[], size: number): string | undefined {
-  const bytes = evidence.reduce((sum, one) => sum + one.size, size)
-  if (evidence.length < SESSION_LIMITS.evidence && bytes <= SESSION_LIMITS.evidenceBytes) return undefined
+export function evidenceProblem(
+  evidence: readonly { readonly size: number; readonly gone?: unknown }[],
+  size: number,
+): string | undefined {
+  const there = evidence.filter(({ gone }) => gone === undefined)
+  const bytes = there.reduce((sum, one) => sum + one.size, size)
+  if (there.length < SESSION_LIMITS.evidence && bytes <= SESSION_LIMITS.evidenceBytes) return undefined
   return `a session takes at most ${SESSION_LIMITS.evidence} files and ${SESSION_LIMITS.evidenceBytes} bytes of evidence`
 }
 
@@ -163,9 +237,10 @@ export interface ItemCase {
  * and the code was not shown to be wrong. The same of an optional item is `skipped`.
  */
 export function sessionCases(session: SessionFacts, suite: string, file: string): readonly ItemCase[] {
-  const standing = standingAnswers(session.answers)
+  const last = lastAnswers(session.answers)
   return session.checklist.map((item, index) => {
-    const answer = standing.get(index + 1)
+    const said = last.get(index + 1)
+    const answer = said?.void === undefined ? said : undefined
     const unproven = item.required ? 'errored' : 'skipped'
     return {
       suite,
@@ -173,11 +248,12 @@ export function sessionCases(session: SessionFacts, suite: string, file: string)
       file,
       line: item.line,
       result: answer && answer.result !== 'blocked' ? answer.result : unproven,
-      message: answer ? toMessage(answer) : 'nobody answered it',
+      message: said ? toMessage(said) : 'nobody answered it',
     }
   })
 }
 
-function toMessage({ by, result, comment }: ItemAnswer): string {
-  return `${result} by ${by}${comment === undefined ? '' : `: ${comment}`}`
+function toMessage({ by, result, comment, void: why }: ItemAnswer): string {
+  const isVoid = why === undefined ? '' : ` (does not count: ${why})`
+  return `${result} by ${by}${isVoid}${comment === undefined ? '' : `: ${comment}`}`
 }

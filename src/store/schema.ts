@@ -208,6 +208,8 @@ export interface Schema {
     state: string
     /** JSON: by whom and why. */
     paused: string | null
+    /** JSON: what was answered in an earlier attempt and is asked again, and why. */
+    asked_again: string
     /** Grows with every change. */
     revision: number
     opened_at: number
@@ -228,8 +230,10 @@ export interface Schema {
     at: number
     /** The earlier attempt it was given in. */
     kept_from: number | null
+    /** Why it did not count when the session expired. */
+    void_why: string | null
   }
-  /** Files in the artifact store. */
+  /** Files by their content; `gone`: JSON, by whom, when and why the file was deleted. */
   manual_evidence: {
     session: string
     seq: number
@@ -239,6 +243,7 @@ export interface Schema {
     size: number
     by: string
     at: number
+    gone: string | null
   }
   gates: {
     id: string
@@ -1112,6 +1117,17 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
       }
       await table(db, 'masks', { job: 'text', version: 'text', run: 'text', sealed: 'text' }, ['job', 'version'])
       await index(db, 'masks', ['run'])
+    },
+  },
+  '015_manual_tests': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      await db.schema
+        .alterTable('manual_sessions')
+        .addColumn('asked_again', 'text', (c) => c.notNull().defaultTo('[]'))
+        .execute()
+      await db.schema.alterTable('manual_answers').addColumn('void_why', 'text').execute()
+      await db.schema.alterTable('manual_evidence').addColumn('gone', 'text').execute()
+      await index(db, 'manual_evidence', ['digest'])
     },
   },
 }

@@ -4,18 +4,20 @@ import { type JobKey, jobId } from '../core/ids.ts'
 import { isOutcome } from '../core/outcome.ts'
 import type { ManualTest } from '../core/plan.ts'
 import {
+  type AskedAgain,
   evidenceProblem,
   type ItemAnswer,
   type ItemResult,
+  judgeAnswers,
   keptAnswers,
   missingItems,
-  nameList,
   SESSION_LIMITS,
   type SessionState,
   type SessionSubject,
   sessionEnd,
   sessionSentence,
   standingAnswers,
+  whyUnfinished,
 } from '../core/session.ts'
 import type { Database, Writing } from './database.ts'
 import { fromJson, recordAudit } from './database.ts'
@@ -113,8 +115,7 @@ export function createSessions(database: Database): Sessions {
         const { item, name, digest, size } = file
         const about = itemOf(session, item).name
         if (session.paused) return refusedPaused(session)
-        if (session.evidence.some((one) => one.item === item && one.name === name && one.digest === digest))
-          return UNCHANGED
+        if (session.evidence.some((one) => isSameFile(one, file) && one.gone === undefined)) return UNCHANGED
         const why = evidenceProblem(session.evidence, size)
         if (why !== undefined) return { kind: 'refused', why }
         const { by } = actor
@@ -126,6 +127,27 @@ export function createSessions(database: Database): Sessions {
           detail: { item: about, name, digest, size },
           event: { type: 'session.evidence_added.v1', by, item: about, digest },
         }
+      }),
+
+    deleteEvidence: (key, actor, file) => database.write((tx) => deleteEvidence(tx, key, actor, file)),
+
+    goneEvidence: (of) =>
+      database.read(async (db) => {
+        const gone = db.selectFrom('manual_evidence as one').select('one.digest').distinct()
+        const rows = await (of === undefined ? gone : gone.where('one.digest', 'in', of))
+          .where('one.gone', 'is not', null)
+          .where(({ not, exists, selectFrom }) =>
+            not(
+              exists(
+                selectFrom('manual_evidence as other')
+                  .select('other.seq')
+                  .whereRef('other.digest', '=', 'one.digest')
+                  .where('other.gone', 'is', null),
+              ),
+            ),
+          )
+          .execute()
+        return rows.map(({ digest }) => digest)
       }),
 
     pause: (key, actor, reason) =>
@@ -171,7 +193,7 @@ export function createSessions(database: Database): Sessions {
         }
       }),
 
-    finish: (key, actor) =>
+    finish: (key, actor, may) =>
       change(
         database,
         key,
@@ -179,10 +201,8 @@ export function createSessions(database: Database): Sessions {
         async (tx, session) => {
           if (session.state === 'finished') return UNCHANGED
           if (session.paused) return refusedPaused(session)
-          const missing = missingItems(session)
-          if (missing.length > 0) {
-            return { kind: 'refused', why: `these items have no answer yet: ${nameList(missing)}` }
-          }
+          const why = whyUnfinished({ ...session, answers: judgeAnswers(session.answers, may) })
+          if (why !== undefined) return { kind: 'refused', why }
           const { by } = actor
           const end = sessionEnd({ ...session, state: 'finished' })
           const outcome = end?.outcome ?? 'failed'
@@ -197,11 +217,21 @@ export function createSessions(database: Database): Sessions {
         { isEnd: true },
       ),
 
-    expire: (key) =>
+    expire: (key, may) =>
       database.write(async (tx) => {
         const session = await sessionOf(tx.db, key)
         if (session === undefined || session.endedAt !== undefined || tx.now < session.expiresAt) return session
         await update(tx, key, { state: 'expired', ended_at: tx.now })
+        const answers = judgeAnswers(session.answers, may)
+        for (const [index, { void: why }] of answers.entries()) {
+          if (why === undefined) continue
+          await tx.db
+            .updateTable('manual_answers')
+            .set({ void_why: why })
+            .where('session', '=', jobId(key))
+            .where('seq', '=', index + 1)
+            .execute()
+        }
         await record(
           tx,
           key,
@@ -209,7 +239,7 @@ export function createSessions(database: Database): Sessions {
           { by: 'penstock', channel: 'timer' },
           {
             action: 'session.expired',
-            detail: { missing: missingItems(session) },
+            detail: { missing: missingItems({ ...session, answers }) },
             event: { type: 'session.expired.v1' },
           },
         )
@@ -219,7 +249,7 @@ export function createSessions(database: Database): Sessions {
 }
 
 async function open(tx: Writing, input: Parameters<Sessions['open']>[0]): Promise<SessionRow> {
-  const { key, manual, subject, units } = input
+  const { key, manual, subject, units, may } = input
   const known = await sessionOf(tx.db, key)
   if (known !== undefined) return known
   const { run, stage, job, attempt } = key
@@ -234,6 +264,10 @@ async function open(tx: Writing, input: Parameters<Sessions['open']>[0]): Promis
     .limit(1)
     .executeTakeFirst()
   const [before] = await readSessions(tx.db, [earlier])
+  const { kept, askedAgain } =
+    before === undefined
+      ? { kept: [], askedAgain: [] }
+      : keptAnswers({ ...before, attempt: before.key.attempt }, subject, may)
   await tx.db
     .insertInto('manual_sessions')
     .values({
@@ -250,6 +284,7 @@ async function open(tx: Writing, input: Parameters<Sessions['open']>[0]): Promis
       units: JSON.stringify(units),
       state: 'open',
       paused: null,
+      asked_again: JSON.stringify(askedAgain),
       revision: 0,
       opened_at: tx.now,
       expires_at: tx.now + manual.expiresSeconds * 1000,
@@ -257,10 +292,9 @@ async function open(tx: Writing, input: Parameters<Sessions['open']>[0]): Promis
       ended_by: null,
     })
     .execute()
-  const kept = before === undefined ? [] : keptAnswers({ ...before, attempt: before.key.attempt }, subject)
   for (const [index, answer] of kept.entries()) await insertAnswer(tx, key, index + 1, answer)
   const items = new Set(kept.map(({ item }) => item))
-  const evidence = before?.evidence.filter(({ item }) => items.has(item)) ?? []
+  const evidence = before?.evidence.filter(({ item, gone }) => items.has(item) && gone === undefined) ?? []
   for (const [index, file] of evidence.entries()) await insertEvidence(tx, key, { ...file, id: index + 1 })
   await appendEvents(tx, run, `${jobId(key)}:started`, [{ type: 'job.started.v1', stage, job, attempt }])
   const session = await sessionOf(tx.db, key)
@@ -272,11 +306,76 @@ async function open(tx: Writing, input: Parameters<Sessions['open']>[0]): Promis
     { by: 'penstock', channel: 'workflow' },
     {
       action: 'session.opened',
-      detail: { subject, kept: kept.length },
+      detail: { subject, kept: kept.length, askedAgain },
       event: { type: 'session.opened.v1', items: manual.checklist.length, kept: kept.length },
     },
   )
   return session
+}
+
+async function deleteEvidence(
+  tx: Writing,
+  key: JobKey,
+  actor: Parameters<Sessions['deleteEvidence']>[1],
+  { id, why }: Parameters<Sessions['deleteEvidence']>[2],
+): Promise<SessionChange> {
+  const session = await sessionOf(tx.db, key)
+  const file = session?.evidence.find((one) => one.id === id)
+  if (session === undefined || file === undefined) throw new Error(`the session ${jobId(key)} has no file ${id}`)
+  if (file.gone !== undefined) return { kind: 'done', session }
+  const attempts = (await ofJob(tx.db, key)).flatMap(({ key: { attempt }, evidence }) =>
+    evidence.some((one) => isSameFile(one, file) && one.gone === undefined) ? [attempt] : [],
+  )
+  if (!actor.isOperator) {
+    const refused = (reason: string) => ({ kind: 'refused', why: `${reason}; an operator can delete it` }) as const
+    if (file.by !== actor.by) return refused(`the file is that of ${file.by}`)
+    const closed = await whyClosed(tx, session, true)
+    if (closed !== undefined) return refused(closed)
+    const other = attempts.find((attempt) => attempt !== key.attempt)
+    if (other !== undefined) return refused(`it was attached in attempt ${other}, which has ended`)
+  }
+  const { by } = actor
+  const gone = JSON.stringify({ by, at: tx.now, ...(why === undefined ? {} : { why }) })
+  await tx.db
+    .updateTable('manual_evidence')
+    .set({ gone })
+    .where(
+      'session',
+      'in',
+      attempts.map((attempt) => jobId({ ...key, attempt })),
+    )
+    .where('item', '=', file.item)
+    .where('name', '=', file.name)
+    .where('digest', '=', file.digest)
+    .where('gone', 'is', null)
+    .execute()
+  const { name, digest, size } = file
+  const about = itemOf(session, file.item).name
+  await record(tx, key, session, actor, {
+    action: 'session.evidence_deleted',
+    detail: { item: about, name, digest, size, attachedBy: file.by, attachedAt: file.at, attempts, why },
+    event: { type: 'session.evidence_deleted.v1', by, item: about, digest },
+  })
+  return { kind: 'done', session: (await sessionOf(tx.db, key)) ?? session }
+}
+
+function isSameFile(one: FileId, other: FileId): boolean {
+  return one.item === other.item && one.name === other.name && one.digest === other.digest
+}
+
+type FileId = Pick<EvidenceRow, 'item' | 'name' | 'digest'>
+
+/** The sessions of the job, one an attempt. */
+async function ofJob(db: Transaction<Schema>, { run, stage, job }: JobKey): Promise<readonly SessionRow[]> {
+  const rows = await db
+    .selectFrom('manual_sessions')
+    .selectAll()
+    .where('run', '=', run)
+    .where('stage', '=', stage)
+    .where('job', '=', job)
+    .orderBy('attempt')
+    .execute()
+  return readSessions(db, rows)
 }
 
 /** One change by one person, unless the session takes none any more. */
@@ -342,7 +441,8 @@ async function record(
       : []
   await appendEvents(tx, run, `${id}/session/${revision}`, [{ ...event, stage, job, attempt } as RunEvent, ...waits])
   await recordAudit(tx, { by, channel, action, on: id, ...(detail === undefined ? {} : { detail }) })
-  // The database decides; the workflow is only told to look.
+  // The database decides; the workflow is only told to look. That of a session which had ended has nothing to look at.
+  if (before.endedAt !== undefined) return
   await tx.put(`session/${id}/${revision}`, { kind: 'signal', workflowId: id, signal: 'granted', args: [] })
 }
 
@@ -385,14 +485,24 @@ async function insertAnswer({ db }: Writing, key: JobKey, seq: number, answer: I
   const { item, result, by, comment, at, keptFrom } = answer
   await db
     .insertInto('manual_answers')
-    .values({ session: jobId(key), seq, item, result, by, comment: comment ?? null, at, kept_from: keptFrom ?? null })
+    .values({
+      session: jobId(key),
+      seq,
+      item,
+      result,
+      by,
+      comment: comment ?? null,
+      at,
+      kept_from: keptFrom ?? null,
+      void_why: null,
+    })
     .execute()
 }
 
-async function insertEvidence({ db }: Writing, key: JobKey, { id, ...file }: EvidenceRow): Promise<void> {
+async function insertEvidence({ db }: Writing, key: JobKey, { id, gone: _gone, ...file }: EvidenceRow): Promise<void> {
   await db
     .insertInto('manual_evidence')
-    .values({ session: jobId(key), seq: id, ...file })
+    .values({ session: jobId(key), seq: id, ...file, gone: null })
     .execute()
 }
 
@@ -465,15 +575,17 @@ function toSessionRow(
       ...(until === null ? {} : { until }),
       ...(handed_to === null ? {} : { handedTo: handed_to }),
     })),
-    answers: answers.map(({ item, result, by, comment, at, kept_from }) => ({
+    askedAgain: fromJson<readonly AskedAgain[]>(row.asked_again),
+    answers: answers.map(({ item, result, by, comment, at, kept_from, void_why }) => ({
       item,
       result: result as ItemResult,
       by,
       at,
       ...(comment === null ? {} : { comment }),
       ...(kept_from === null ? {} : { keptFrom: kept_from }),
+      ...(void_why === null ? {} : { void: void_why }),
     })),
-    evidence: evidence.map(({ seq, item, name, digest, size, by, at }) => ({
+    evidence: evidence.map(({ seq, item, name, digest, size, by, at, gone }) => ({
       id: seq,
       item,
       name,
@@ -481,6 +593,7 @@ function toSessionRow(
       size,
       by,
       at,
+      ...(gone === null ? {} : { gone: fromJson<NonNullable<EvidenceRow['gone']>>(gone) }),
     })),
     ...(row.environment === null ? {} : { environment: row.environment }),
     ...(row.url === null ? {} : { url: row.url }),

@@ -9,7 +9,7 @@ import type { Outcome } from '../core/outcome.ts'
 import type { Deliverable, ManualTest, Plan } from '../core/plan.ts'
 import type { Progress } from '../core/progress.ts'
 import type { DesiredState, Reported } from '../core/report/types.ts'
-import type { ItemAnswer, ItemResult, SessionState, SessionSubject } from '../core/session.ts'
+import type { AskedAgain, ItemAnswer, ItemResult, SessionState, SessionSubject } from '../core/session.ts'
 import type { LeaseRow, Leases, Reservations, Units } from './pool-types.ts'
 
 /**
@@ -833,6 +833,9 @@ export interface SessionRow {
   readonly testers: readonly TesterRow[]
   /** In the order in which they were given; the last of an item stands. */
   readonly answers: readonly ItemAnswer[]
+  /** What an earlier attempt had an answer to. */
+  readonly askedAgain: readonly AskedAgain[]
+  /** Files that were deleted, too. */
   readonly evidence: readonly EvidenceRow[]
 }
 
@@ -858,6 +861,8 @@ export interface EvidenceRow {
   readonly size: number
   readonly by: string
   readonly at: number
+  /** The file was deleted. */
+  readonly gone?: { readonly by: string; readonly at: number; readonly why?: string }
 }
 
 export type SessionChange =
@@ -877,7 +882,10 @@ export interface SessionActor {
  * place in the checklist, from 1; one that does not exist throws.
  */
 export interface Sessions {
-  /** Once an attempt; says that the job has begun. What passed in an earlier attempt, about the same subject, is kept. */
+  /**
+   * Once an attempt; says that the job has begun. What passed in an earlier attempt, about the same subject, by somebody
+   * of `may`, is kept; why the rest is asked again is kept with it.
+   */
   open(input: {
     readonly key: JobKey
     readonly environment?: string
@@ -885,6 +893,8 @@ export interface Sessions {
     readonly manual: ManualTest
     readonly subject: SessionSubject
     readonly units: readonly SessionUnit[]
+    /** Who may test now. */
+    readonly may: readonly string[]
   }): Promise<SessionRow>
   get(key: JobKey): Promise<SessionRow | undefined>
   ofRun(run: string): Promise<readonly SessionRow[]>
@@ -902,14 +912,25 @@ export interface Sessions {
     actor: SessionActor,
     file: Pick<EvidenceRow, 'item' | 'name' | 'digest' | 'size'>,
   ): Promise<SessionChange>
+  /**
+   * Deletes a file of evidence. Whoever attached it: as long as the session is open, and no earlier attempt has it. An
+   * operator: at any time, from every attempt of the job that has it. The bytes are the caller's to remove, after it.
+   */
+  deleteEvidence(
+    key: JobKey,
+    actor: SessionActor & { readonly isOperator: boolean },
+    file: { readonly id: number; readonly why?: string },
+  ): Promise<SessionChange>
+  /** Digests of files that were deleted wherever they were. `of`: only these digests. */
+  goneEvidence(of?: readonly string[]): Promise<readonly string[]>
   pause(key: JobKey, actor: SessionActor, reason: string): Promise<SessionChange>
   resume(key: JobKey, actor: SessionActor): Promise<SessionChange>
   /** To somebody who is a tester from then on instead. */
   handOver(key: JobKey, actor: SessionActor, to: string): Promise<SessionChange>
-  /** Refused while a required item is open. */
-  finish(key: JobKey, actor: SessionActor): Promise<SessionChange>
-  /** By the store's clock; nothing before its time. Returns what stands. */
-  expire(key: JobKey): Promise<SessionRow | undefined>
+  /** Refused while a required item is open, or one whose last answer is not by somebody of `may`. */
+  finish(key: JobKey, actor: SessionActor, may: readonly string[]): Promise<SessionChange>
+  /** By the store's clock; nothing before its time. What is not by somebody of `may` is void then. Returns what stands. */
+  expire(key: JobKey, may: readonly string[]): Promise<SessionRow | undefined>
 }
 
 // ---------------------------------------------------------------- nodes, audit

@@ -132,6 +132,7 @@ export async function startServer(): Promise<Running> {
     store,
     logs,
     artifacts: createArtifactStore({ dir: path.join(dir, 'artifacts') }),
+    evidence: createArtifactStore({ dir: path.join(dir, 'evidence') }),
     log: pino({ level: process.env.PENSTOCK_TEST_LOG ?? 'silent' }),
     clock,
     headOf: async (_repo, ref) => (ref === 'refs/heads/master' ? COMMIT : undefined),

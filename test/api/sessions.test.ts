@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { ManualTest } from '../../src/core/plan.ts'
 import { SESSION_LIMITS, sessionSubject } from '../../src/core/session.ts'
 import { parseJUnit } from '../../src/results/junit.ts'
+import type { Sessions } from '../../src/store/types.ts'
 import { type Running, startServer } from './server.ts'
 
 let server: Running
@@ -27,18 +28,22 @@ const MANUAL: ManualTest = {
 async function session() {
   const run = await server.run()
   const key = { run: run.id, stage: 'e2e', job: 'manual', attempt: 1 }
-  await server.store.sessions.open({
-    key,
-    manual: MANUAL,
-    subject: sessionSubject(run.change.commit, 'spec', []),
-    environment: 'staging',
-    url: 'http://staging.test',
-    units: [{ pool: 'rig', unit: 'rig-1', properties: { arch: 'arm64' }, expiresAt: server.now() + 60_000 }],
-  })
+  const open = (over: Partial<Parameters<Sessions['open']>[0]> = {}) =>
+    server.store.sessions.open({
+      key,
+      manual: MANUAL,
+      subject: sessionSubject(run.change.commit, 'spec', []),
+      may: ['ben', 'cyd', 'dev'],
+      environment: 'staging',
+      url: 'http://staging.test',
+      units: [{ pool: 'rig', unit: 'rig-1', properties: { arch: 'arm64' }, expiresAt: server.now() + 60_000 }],
+      ...over,
+    })
+  await open()
   const path = `/api/v1/runs/${run.number}/sessions/e2e/manual/1`
   const post = (person: string, where: string, body: unknown = {}) =>
     server.ask(person, 'POST', `${path}${where}`, body)
-  return { run, key, path, post }
+  return { run, key, path, post, open }
 }
 
 async function upload(path: string, person: string, bytes: Uint8Array, query: string) {
@@ -160,6 +165,80 @@ describe('a session', () => {
   })
 })
 
+describe('whoever may not test any more', () => {
+  /** As if the operator had taken the person out of the file. */
+  function leaves(person: string) {
+    delete (server.config.people as Record<string, unknown>)[person]
+  }
+
+  test('has answered nothing that counts: it is shown as open with the reason, in the test cases, and at the end', async () => {
+    const { post, path } = await session()
+    await post('cyd', '/items/1', { result: 'passed' })
+    await post('ben', '/items/2', { result: 'passed' })
+    await post('cyd', '/items/3', { result: 'failed', comment: 'blank' })
+    leaves('cyd')
+
+    const shown = await server.ask('ben', 'GET', path)
+    const junit = await server.ask('ben', 'GET', `${path}/junit`)
+    const early = await post('ben', '/finish')
+    await post('dev', '/items/1', { result: 'passed' })
+    await post('dev', '/items/3', { result: 'blocked' })
+    const end = await post('ben', '/finish')
+
+    expect(shown.body).toMatchObject({
+      checklist: [
+        { answer: null, askedAgain: 'passed by cyd: cyd may not test here now' },
+        { answer: { by: 'ben' } },
+        { answer: null, askedAgain: 'failed by cyd: cyd may not test here now' },
+      ],
+    })
+    expect(parseJUnit(Buffer.from(String(junit.body))).cases.map(({ result }) => result)).toEqual([
+      'errored',
+      'passed',
+      'skipped',
+    ])
+    expect(early).toMatchObject({
+      status: 409,
+      body: {
+        detail:
+          'these are to be answered again: "Log in on a phone" (passed by cyd: cyd may not test here now), ' +
+          '"Print" (failed by cyd: cyd may not test here now)',
+      },
+    })
+    expect(end).toMatchObject({ status: 200, body: { state: 'finished' } })
+    expect(end.body).not.toHaveProperty('checklist.0.askedAgain')
+    // What has ended is not judged anew.
+    leaves('ben')
+    expect((await server.ask('dev', 'GET', path)).body).toMatchObject({
+      checklist: [{}, { answer: { by: 'ben' } }, {}],
+    })
+  })
+
+  test('why a retry asks again is said of the item, or of the whole', async () => {
+    const { key, run, post, open } = await session()
+    await post('cyd', '/items/1', { result: 'passed' })
+    await post('ben', '/items/2', { result: 'passed' })
+    await open({ key: { ...key, attempt: 2 }, may: ['ben', 'dev'] })
+    await open({ key: { ...key, attempt: 3 }, subject: sessionSubject(run.change.commit, 'other', []) })
+
+    const { body } = await server.ask('eve', 'GET', `/api/v1/runs/${run.number}/sessions`)
+
+    expect(body).toMatchObject({
+      sessions: [
+        {},
+        {
+          checklist: [
+            { answer: null, askedAgain: 'passed by cyd in attempt 1: cyd may not test here now' },
+            { answer: { by: 'ben', keptFrom: 1 } },
+            {},
+          ],
+        },
+        { notKept: 'no answer of attempt 2 is kept: the spec is another one', checklist: [{ answer: null }, {}, {}] },
+      ],
+    })
+  })
+})
+
 describe('hostile input', () => {
   test.each<[string, string, unknown, number]>([
     ['a huge comment', '/items/1', { result: 'failed', comment: 'x'.repeat(4001) }, 422],
@@ -264,6 +343,78 @@ describe('evidence', () => {
     expect((await server.ask('eve', 'GET', `${path}/evidence/1`)).status).toBe(404)
   })
 
+  test('is deleted by whoever attached it while the session is open, or by an operator with a reason; its bytes, too', async () => {
+    const { path, post, key } = await session()
+    const bytes = Buffer.from('a password')
+    const name = encodeURIComponent('phone.png')
+    for (const item of [1, 2]) await upload(`${path}/items/${item}/evidence`, 'ben', bytes, `name=${name}`)
+    const digest = (await server.store.sessions.get(key))?.evidence[0]?.digest ?? ''
+    const remove = (person: string, id: number, query = '') =>
+      server.ask(person, 'DELETE', `${path}/evidence/${id}${query}`)
+
+    const refused = [await remove('dev', 1), await remove('ops', 1), await remove('ops', 1, '?reason=%20')]
+    const strange = [await remove('ben', 9), await remove('ben', 1, '?channel=pigeon')]
+    const own = await remove('ben', 1, '?channel=cli')
+    const other = await server.deps.evidence.open(digest)
+    other?.stream.destroy()
+    await post('ben', '/items/1', { result: 'passed' })
+    await post('ben', '/items/2', { result: 'passed' })
+    await post('ben', '/finish')
+    const late = await remove('ben', 2)
+    const operator = await remove('ops', 2, '?reason=a%20password%20is%20in%20it')
+    const again = await remove('ops', 2, '?reason=again')
+
+    expect(refused.map(({ status }) => status)).toEqual([403, 422, 422])
+    expect(strange.map(({ status }) => status)).toEqual([404, 422])
+    expect(own).toMatchObject({ status: 200, body: { checklist: [{ evidence: [{ gone: { by: 'ben' } }] }, {}, {}] } })
+    // The other item has the same bytes.
+    expect(other?.size).toBe(bytes.length)
+    expect(late).toMatchObject({ status: 409, body: { detail: 'the session is finished; an operator can delete it' } })
+    expect([operator.status, again.status]).toEqual([200, 200])
+    expect(await server.ask('eve', 'GET', `${path}/evidence/2`)).toMatchObject({
+      status: 410,
+      body: { detail: 'the file was deleted by ops: a password is in it' },
+    })
+    expect(await server.deps.evidence.open(digest)).toBeUndefined()
+    const size = bytes.length
+    expect(await entries('session.evidence_deleted')).toMatchObject([
+      { by: 'ben', channel: 'cli', detail: { name: 'phone.png', digest, size, attachedBy: 'ben' } },
+      { by: 'ops', channel: 'api', detail: { name: 'phone.png', digest, size, why: 'a password is in it' } },
+    ])
+    expect(await entries('session.refused')).toMatchObject([{ by: 'dev' }])
+    const junit = await server.ask('eve', 'GET', `${path}/junit`)
+    expect(String(junit.body)).not.toMatch(/phone\.png|evidence|sha256/)
+  })
+
+  test('whose record was deleted before a kill loses its bytes when it is deleted again', async () => {
+    const { path, key } = await session()
+    await upload(`${path}/items/1/evidence`, 'ben', Buffer.from('x'), 'name=a')
+    const file = (await server.store.sessions.get(key))?.evidence[0]
+    await server.store.sessions.deleteEvidence(key, { by: 'ben', channel: 'api', isOperator: false }, { id: 1 })
+
+    await server.ask('ben', 'DELETE', `${path}/evidence/1`)
+
+    expect(await server.deps.evidence.open(file?.digest ?? '')).toBeUndefined()
+  })
+
+  test('attached and deleted by many at once is whole or gone, never listed without its bytes', async () => {
+    const { path, key } = await session()
+    const bytes = Buffer.from('the same')
+    for (let round = 0; round < 8; round++) {
+      await Promise.all([
+        upload(`${path}/items/1/evidence`, 'ben', bytes, `name=${round}`),
+        server.ask('ben', 'DELETE', `${path}/evidence/${round}`),
+        server.ask('ben', 'DELETE', `${path}/evidence/${round + 1}`),
+      ])
+      const there = (await server.store.sessions.get(key))?.evidence.filter(({ gone }) => gone === undefined) ?? []
+      for (const { digest } of there) {
+        const file = await server.deps.evidence.open(digest)
+        expect(file?.size).toBe(bytes.length)
+        file?.stream.destroy()
+      }
+    }
+  })
+
   test('beyond the bound of the session is not even kept', async () => {
     const { path, key } = await session()
     for (let n = 0; n < SESSION_LIMITS.evidence; n++) {
@@ -271,8 +422,8 @@ describe('evidence', () => {
       await server.store.sessions.attach(key, { by: 'ben', channel: 'api' }, file)
     }
     const kept: string[] = []
-    const put = server.deps.artifacts.put.bind(server.deps.artifacts)
-    server.deps.artifacts.put = async (bytes) => {
+    const put = server.deps.evidence.put.bind(server.deps.evidence)
+    server.deps.evidence.put = async (bytes) => {
       kept.push(bytes.toString())
       return put(bytes)
     }

@@ -59,6 +59,7 @@ async function session(jobs: readonly string[] = ['manual']): Promise<string> {
         expiresSeconds: 3600,
       },
       subject: sessionSubject(run.change.commit, 'spec', []),
+      may: ['ben', 'cyd'],
       environment: 'staging',
       url: 'http://staging.test',
       units: [
@@ -112,6 +113,40 @@ may test: ben, cyd
     .filter(({ by, action }) => by !== 'penstock' && action.startsWith('session.'))
     .map(({ channel }) => channel)
   expect(new Set(channels)).toEqual(new Set(['cli']))
+})
+
+test('a file is deleted by whoever attached it, and by an operator, who says why, also of an attempt that has ended', async () => {
+  const run = await session()
+  const file = path.join(dir, 'phone.png')
+  await writeFile(file, 'a picture')
+  await cli('ben', 'answer', run, '1', 'passed', '--evidence', file)
+  await cli('ben', 'answer', run, '2', 'failed', '--evidence', file)
+
+  const own = await cli('ben', 'delete-evidence', run, '1')
+  await cli('ben', 'finish', run)
+  const late = await cli('ben', 'delete-evidence', run, '2')
+  const other = await cli('cyd', 'delete-evidence', run, '2', '--reason', 'private')
+  const missing = await cli('ops', 'delete-evidence', run, '2', '--reason', 'a customer is in it', '--attempt', '7')
+  const operator = await cli('ops', 'delete-evidence', run, '2', '--reason', 'a customer is in it', '--attempt', '1')
+
+  expect(own.out).toContain('      file 1: phone.png (deleted by ben)\n')
+  expect(late).toMatchObject({ code: 2, err: 'the session is finished; an operator can delete it\n' })
+  expect(other).toMatchObject({ code: 4, err: 'the file is that of ben; only ben, or an operator, can delete it\n' })
+  expect(missing.err).toContain('has no session in attempt 7')
+  expect(operator.out).toContain('      file 2: phone.png (deleted by ops: a customer is in it)\n')
+})
+
+test('what no longer counts is shown as open, with the reason', async () => {
+  const run = await session()
+  await cli('cyd', 'answer', run, '1', 'passed')
+  delete (server.config.people as Record<string, unknown>).cyd
+
+  const shown = await cli('ben', 'show', run)
+  const list = await cli('ben', 'list')
+
+  expect(shown.out).toContain('  1. Log in: open\n')
+  expect(shown.out).toContain('      asked again: passed by cyd: cyd may not test here now\n')
+  expect(list.out).toContain('0/2')
 })
 
 test('who may not test is told who may, and which item or session is meant is asked for by its names', async () => {

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import {
   type ItemAnswer,
   type ItemResult,
+  judgeAnswers,
   keptAnswers,
   missingItems,
   type SessionFacts,
@@ -9,6 +10,7 @@ import {
   sessionCases,
   sessionEnd,
   sessionSubject,
+  whyUnfinished,
 } from '../../src/core/session.ts'
 
 const CHECKLIST = [
@@ -76,6 +78,44 @@ it('only required items without an answer keep it from being finished', () => {
   expect(missingItems(facts(answered(undefined, 'blocked')))).toEqual(['Log in'])
 })
 
+describe('the answer of somebody who may not test now', () => {
+  const answers = judgeAnswers(
+    [
+      { item: 1, result: 'passed', by: 'tess', at: 1 },
+      { item: 1, result: 'passed', by: 'theo', at: 2 },
+      { item: 3, result: 'failed', by: 'theo', comment: 'blank', at: 3 },
+    ],
+    ['tess'],
+  )
+
+  it('keeps its item open, required or not: it may have failed', () => {
+    expect(missingItems(facts(answers))).toEqual(['Log in', 'Export'])
+    expect(whyUnfinished(facts(answers))).toBe(
+      'these items have no answer yet: "Export"; these are to be answered again: ' +
+        '"Log in" (passed by theo: theo may not test here now), "Print" (failed by theo: theo may not test here now)',
+    )
+  })
+
+  it('is no result of a test case, and says why', () => {
+    expect(sessionCases(facts(answers, 'expired'), 'manual', 'f')).toMatchObject([
+      { name: 'Log in', result: 'errored', message: 'passed by theo (does not count: theo may not test here now)' },
+      { name: 'Export', result: 'errored', message: 'nobody answered it' },
+      {
+        name: 'Print',
+        result: 'skipped',
+        message: 'failed by theo (does not count: theo may not test here now): blank',
+      },
+    ])
+  })
+
+  it('is forgotten once somebody who may answers', () => {
+    const after = [...answers, ...answered('passed', 'passed', 'passed')]
+
+    expect(whyUnfinished(facts(after))).toBeUndefined()
+    expect(sessionEnd(facts(after))).toEqual({ outcome: 'succeeded' })
+  })
+})
+
 it('as test cases: who said what, where the spec has it; what nobody could prove is no failure of the code', () => {
   const answers = [
     ...answered('failed', 'blocked'),
@@ -98,32 +138,61 @@ describe('what a retry keeps', () => {
     { name: 'api', digest: 'sha256:2' },
   ])
   const earlier = { attempt: 2, subject, answers: answered('passed', 'failed', 'blocked') }
+  const may = ['tess']
 
   it('is what passed, with the attempt it was first given in', () => {
-    const kept = keptAnswers(earlier, subject)
-    const keptAgain = keptAnswers({ attempt: 3, subject, answers: kept }, subject)
+    const { kept, askedAgain } = keptAnswers(earlier, subject, may)
+    const again = keptAnswers({ attempt: 3, subject, answers: kept }, subject, may)
 
     expect(kept).toEqual([{ item: 1, result: 'passed', by: 'tess', at: 1, keptFrom: 2 }])
-    expect(keptAgain).toEqual(kept)
+    expect(askedAgain).toEqual([
+      { item: 2, why: 'failed by tess in attempt 2' },
+      { item: 3, why: 'blocked by tess in attempt 2' },
+    ])
+    expect(again).toEqual({ kept, askedAgain: [] })
   })
 
   it('is nothing that passed first and failed later', () => {
     const answers = [...answered('passed'), ...answered('failed')]
 
-    expect(keptAnswers({ ...earlier, answers }, subject)).toEqual([])
+    expect(keptAnswers({ ...earlier, answers }, subject, may).kept).toEqual([])
+  })
+
+  it('is nothing of somebody who may not test now, who is named; what others said before does not take its place', () => {
+    const answers = [
+      { item: 1, result: 'passed', by: 'tess', at: 1 },
+      { item: 1, result: 'passed', by: 'theo', at: 2 },
+    ] as const
+
+    expect(keptAnswers({ ...earlier, answers }, subject, may)).toEqual({
+      kept: [],
+      askedAgain: [{ item: 1, why: 'passed by theo in attempt 2: theo may not test here now' }],
+    })
   })
 
   it.each([
-    ['commit', { ...subject, commit: 'd' }],
-    ['spec', { ...subject, specDigest: 't' }],
-    ['deliverables', { ...subject, deliverables: ['web=sha256:9'] }],
-  ])('is nothing where the %s is another', (_, other) => {
-    expect(keptAnswers(earlier, other)).toEqual([])
+    ['commit', { ...subject, commit: 'd' }, 'the commit was c and is d'],
+    ['spec', { ...subject, specDigest: 't' }, 'the spec is another one'],
+    [
+      'deliverables',
+      { ...subject, deliverables: ['web=sha256:9', 'doc=sha256:3'] },
+      'the deliverable api=sha256:2 is gone; the deliverable web=sha256:1 is web=sha256:9 now; the deliverable doc=sha256:3 is new',
+    ],
+    [
+      'all',
+      { commit: 'd', specDigest: 't', deliverables: subject.deliverables.slice(0, 1) },
+      'the commit was c and is d; the spec is another one; the deliverable web=sha256:1 is gone',
+    ],
+  ])('is nothing where the %s is another, and says what', (_, other, why) => {
+    expect(keptAnswers(earlier, other, may)).toEqual({
+      kept: [],
+      askedAgain: [{ why: `no answer of attempt 2 is kept: ${why}` }],
+    })
   })
 
   it('does not depend on the order of the deliverables', () => {
     const other = { ...subject, deliverables: [...subject.deliverables].reverse() }
 
-    expect(keptAnswers(earlier, other)).toHaveLength(1)
+    expect(keptAnswers(earlier, other, may).kept).toHaveLength(1)
   })
 })

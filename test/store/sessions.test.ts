@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { ManualTest } from '../../src/core/plan.ts'
 import { SESSION_LIMITS, type SessionSubject } from '../../src/core/session.ts'
 import type { SessionActor, Store } from '../../src/store/types.ts'
@@ -19,9 +19,11 @@ const SUBJECT: SessionSubject = { commit: 'c0ffee', specDigest: 'spec', delivera
 const TESS: SessionActor = { by: 'tess', channel: 'cli' }
 const BEN: SessionActor = { by: 'ben', channel: 'api' }
 
-function open(store: Store, attempt = 1, subject = SUBJECT) {
+const MAY = ['ben', 'tess']
+
+function open(store: Store, attempt = 1, subject = SUBJECT, may: readonly string[] = MAY) {
   const units = [{ pool: 'phone', unit: 'p1', properties: { os: 'android' }, expiresAt: 2_000_000_000_000 }]
-  return store.sessions.open({ key: { ...KEY, attempt }, manual: MANUAL, subject, units, url: 'http://staging' })
+  return store.sessions.open({ key: { ...KEY, attempt }, manual: MANUAL, subject, units, may, url: 'http://staging' })
 }
 
 async function actions(store: Store): Promise<string[]> {
@@ -125,8 +127,8 @@ await onEveryDatabase((lab) => {
     await store.sessions.answer(KEY, BEN, { item: 1, result: 'passed' })
     await store.sessions.answer(KEY, BEN, { item: 2, result: 'passed' })
 
-    const done = await store.sessions.finish(KEY, BEN)
-    const again = await store.sessions.finish(KEY, BEN)
+    const done = await store.sessions.finish(KEY, BEN, MAY)
+    const again = await store.sessions.finish(KEY, BEN, MAY)
     const late = await store.sessions.answer(KEY, TESS, { item: 1, result: 'failed' })
 
     expect(done).toMatchObject({ kind: 'done', session: { state: 'finished', endedBy: 'ben' } })
@@ -149,7 +151,7 @@ await onEveryDatabase((lab) => {
     await open(store)
     await store.sessions.answer(KEY, TESS, { item: 1, result: 'passed' })
 
-    const refused = await store.sessions.finish(KEY, TESS)
+    const refused = await store.sessions.finish(KEY, TESS, MAY)
 
     expect(refused).toEqual({ kind: 'refused', why: 'these items have no answer yet: "Export a report"' })
     expect((await store.sessions.get(KEY))?.state).toBe('open')
@@ -162,10 +164,10 @@ await onEveryDatabase((lab) => {
     await store.sessions.pause(KEY, TESS, 'the phone charges')
 
     const answered = await store.sessions.answer(KEY, BEN, { item: 1, result: 'passed' })
-    const finished = await store.sessions.finish(KEY, BEN)
+    const finished = await store.sessions.finish(KEY, BEN, MAY)
     const again = await store.sessions.pause(KEY, BEN, 'lunch')
     clock.now += 3_600_000
-    const expired = await store.sessions.expire(KEY)
+    const expired = await store.sessions.expire(KEY, MAY)
 
     const why = 'the session was paused by tess: the phone charges; resume it first'
     expect([answered, finished, again]).toEqual(Array(3).fill({ kind: 'refused', why }))
@@ -197,11 +199,11 @@ await onEveryDatabase((lab) => {
     await open(store)
 
     clock.now += 3_600_000 - 1
-    const early = await store.sessions.expire(KEY)
+    const early = await store.sessions.expire(KEY, MAY)
     clock.now += 1
     const late = await store.sessions.answer(KEY, TESS, { item: 1, result: 'passed' })
-    const expired = await store.sessions.expire(KEY)
-    await store.sessions.expire(KEY)
+    const expired = await store.sessions.expire(KEY, MAY)
+    await store.sessions.expire(KEY, MAY)
 
     expect(early?.state).toBe('open')
     expect(late).toEqual({ kind: 'refused', why: 'the session has expired' })
@@ -241,7 +243,7 @@ await onEveryDatabase((lab) => {
     await store.sessions.attach(KEY, TESS, { item: 1, name: 'phone.png', digest: 'sha256:1', size: 10 })
     await store.sessions.attach(KEY, TESS, { item: 2, name: 'report.pdf', digest: 'sha256:2', size: 10 })
     await store.sessions.answer(KEY, BEN, { item: 2, result: 'failed' })
-    await store.sessions.finish(KEY, BEN)
+    await store.sessions.finish(KEY, BEN, MAY)
     const at = clock.now
     clock.now += 60_000
 
@@ -256,7 +258,157 @@ await onEveryDatabase((lab) => {
       { item: 1, result: 'passed', by: 'tess', at, keptFrom: 1 },
       { item: 3, result: 'passed', by: 'tess', at: clock.now, keptFrom: 2 },
     ])
-    expect(other).toMatchObject({ answers: [], evidence: [] })
+    const why = 'no answer of attempt 3 is kept: the deliverable web=sha256:1 is web=sha256:2 now'
+    expect(other).toMatchObject({ answers: [], evidence: [], askedAgain: [{ why }] })
+  })
+
+  test('at the end each answer is judged by who may test then: one that does not count is to be given anew', async () => {
+    const { store } = lab()
+    await newRun(store)
+    await open(store)
+    await store.sessions.answer(KEY, BEN, { item: 1, result: 'failed' })
+    await store.sessions.answer(KEY, TESS, { item: 1, result: 'passed' })
+    await store.sessions.answer(KEY, BEN, { item: 2, result: 'passed' })
+
+    const refused = await store.sessions.finish(KEY, BEN, ['ben'])
+    await store.sessions.answer(KEY, BEN, { item: 1, result: 'passed' })
+    const done = await store.sessions.finish(KEY, BEN, ['ben'])
+
+    const why = 'these are to be answered again: "Log in on a phone" (passed by tess: tess may not test here now)'
+    expect(refused).toEqual({ kind: 'refused', why })
+    expect(done).toMatchObject({ kind: 'done', session: { state: 'finished' } })
+  })
+
+  test('what did not count when it expired is void from then on', async () => {
+    const { store, clock } = lab()
+    await newRun(store)
+    await open(store)
+    await store.sessions.answer(KEY, TESS, { item: 1, result: 'passed' })
+    await store.sessions.answer(KEY, BEN, { item: 2, result: 'passed' })
+    clock.now += 3_600_000
+
+    await store.sessions.expire(KEY, ['ben'])
+    const again = await store.sessions.expire(KEY, MAY)
+
+    expect(again?.answers).toMatchObject([{ by: 'tess', void: 'tess may not test here now' }, { by: 'ben' }])
+    expect(again?.answers[1]).not.toHaveProperty('void')
+    const [entry] = (await store.audit.list({ limit: 100 })).filter(({ action }) => action === 'session.expired')
+    expect(entry?.detail).toEqual({ missing: ['Log in on a phone'] })
+  })
+
+  test('a retry keeps nothing of whoever may not test then, and says why', async () => {
+    const { store } = lab()
+    await newRun(store)
+    await open(store)
+    await store.sessions.answer(KEY, TESS, { item: 1, result: 'passed' })
+    await store.sessions.attach(KEY, TESS, { item: 1, name: 'phone.png', digest: 'sha256:1', size: 10 })
+    await store.sessions.answer(KEY, BEN, { item: 2, result: 'passed' })
+    await store.sessions.answer(KEY, BEN, { item: 3, result: 'failed' })
+    await store.sessions.finish(KEY, BEN, MAY)
+
+    const second = await open(store, 2, SUBJECT, ['ben'])
+    const unchanged = await open(store, 2, SUBJECT, MAY)
+
+    expect(second.answers).toMatchObject([{ item: 2, by: 'ben', keptFrom: 1 }])
+    expect(second.evidence).toEqual([])
+    expect(second.askedAgain).toEqual([
+      { item: 1, why: 'passed by tess in attempt 1: tess may not test here now' },
+      { item: 3, why: 'failed by ben in attempt 1' },
+    ])
+    expect(unchanged).toEqual(second)
+    const opened = (await store.audit.list({ limit: 100 })).filter(({ action }) => action === 'session.opened')
+    expect(opened[1]?.detail).toMatchObject({ kept: 1, askedAgain: second.askedAgain })
+  })
+
+  describe('a file of evidence', () => {
+    const FILE = { item: 1, name: 'phone.png', digest: 'sha256:1', size: 10 }
+    const tess = { ...TESS, isOperator: false }
+    const ops = { by: 'ops', channel: 'api', isOperator: true }
+
+    test('is deleted once by whoever attached it; the record of it stays, and its number is not given again', async () => {
+      const { store } = lab()
+      await newRun(store)
+      await open(store)
+      await store.sessions.attach(KEY, TESS, FILE)
+
+      const other = await store.sessions.deleteEvidence(KEY, { ...BEN, isOperator: false }, { id: 1 })
+      const done = await store.sessions.deleteEvidence(KEY, tess, { id: 1, why: 'a name is in it' })
+      const again = await store.sessions.deleteEvidence(KEY, tess, { id: 1 })
+      const gone = await store.sessions.goneEvidence()
+      await store.sessions.attach(KEY, TESS, FILE)
+
+      expect(other).toEqual({ kind: 'refused', why: 'the file is that of tess; an operator can delete it' })
+      expect(done).toMatchObject({ session: { evidence: [{ id: 1, gone: { by: 'tess', why: 'a name is in it' } }] } })
+      expect(again).toEqual(done)
+      expect(gone).toEqual(['sha256:1'])
+      // The same bytes were attached once more.
+      expect(await store.sessions.goneEvidence()).toEqual([])
+      expect(await store.sessions.goneEvidence(['sha256:1'])).toEqual([])
+      expect((await store.sessions.get(KEY))?.evidence.map(({ id, gone: is }) => [id, is === undefined])).toEqual([
+        [1, false],
+        [2, true],
+      ])
+      const entries = (await store.audit.list({ limit: 100 })).filter(({ action }) => action.endsWith('_deleted'))
+      expect(entries).toMatchObject([
+        {
+          by: 'tess',
+          channel: 'cli',
+          on: `${RUN}/e2e/manual/1`,
+          detail: {
+            item: 'Log in on a phone',
+            name: 'phone.png',
+            digest: 'sha256:1',
+            size: 10,
+            attachedBy: 'tess',
+            attempts: [1],
+            why: 'a name is in it',
+          },
+        },
+      ])
+    })
+
+    test('is an operator’s to delete after the end, from all attempts; the workflow that has ended is told nothing', async () => {
+      const { store } = lab()
+      await newRun(store)
+      await open(store)
+      await store.sessions.attach(KEY, TESS, FILE)
+      await store.sessions.answer(KEY, TESS, { item: 1, result: 'passed' })
+      await store.sessions.answer(KEY, TESS, { item: 2, result: 'failed' })
+      await store.sessions.finish(KEY, TESS, MAY)
+      await open(store, 2)
+      const before = await signals(store)
+
+      const late = await store.sessions.deleteEvidence(KEY, tess, { id: 1 })
+      const kept = await store.sessions.deleteEvidence({ ...KEY, attempt: 2 }, tess, { id: 1 })
+      await store.sessions.deleteEvidence(KEY, ops, { id: 1, why: 'a customer is in it' })
+
+      expect(late).toEqual({ kind: 'refused', why: 'the session is finished; an operator can delete it' })
+      expect(kept).toEqual({
+        kind: 'refused',
+        why: 'it was attached in attempt 1, which has ended; an operator can delete it',
+      })
+      const [first, second] = await store.sessions.ofRun(RUN)
+      expect(first?.evidence).toMatchObject([{ gone: { by: 'ops', why: 'a customer is in it' } }])
+      expect(second?.evidence).toMatchObject([{ gone: { by: 'ops', why: 'a customer is in it' } }])
+      expect(await store.sessions.goneEvidence()).toEqual(['sha256:1'])
+      expect(await signals(store)).toEqual(before)
+      expect((await open(store, 3)).evidence).toEqual([])
+    })
+
+    test('that was deleted makes room for another', async () => {
+      const { store } = lab()
+      await newRun(store)
+      await open(store)
+      const half = SESSION_LIMITS.evidenceBytes / 2 + 1
+      await store.sessions.attach(KEY, TESS, { ...FILE, size: half })
+      const more = { ...FILE, digest: 'sha256:2', size: half }
+      const full = await store.sessions.attach(KEY, TESS, more)
+
+      await store.sessions.deleteEvidence(KEY, tess, { id: 1 })
+
+      expect(full.kind).toBe('refused')
+      expect((await store.sessions.attach(KEY, TESS, more)).kind).toBe('done')
+    })
   })
 
   test('evidence is bounded in number and bytes; what is there can still be answered and finished', async () => {
@@ -287,7 +439,7 @@ await onEveryDatabase((lab) => {
     for (const item of [1, 2]) await store.sessions.answer(KEY, TESS, { item, result: 'passed' })
     const other = await another()
 
-    await Promise.all([store.sessions.finish(KEY, TESS), other.sessions.finish(KEY, BEN)])
+    await Promise.all([store.sessions.finish(KEY, TESS, MAY), other.sessions.finish(KEY, BEN, MAY)])
 
     const ends = (await store.events.of(RUN)).filter(({ event }) => event.type === 'session.finished.v1')
     expect(ends).toHaveLength(1)

@@ -146,9 +146,11 @@ export function tokenCommand(context: Context): Command {
       .argument('<person>', 'as the operator’s file names them')
       .requiredOption('--days <number>', 'how long it is good for, at most 365')
       .action(async (person: string, options: { json?: boolean; days: string }) => {
-        const made = await context
-          .api()
-          .post<TokenRow & { token: string }>('/tokens', { person, expiresInDays: Number(options.days) })
+        const made = await context.api().post<TokenRow & { token: string }>('/tokens', {
+          person,
+          expiresInDays: Number(options.days),
+          channel: 'cli',
+        })
         if (options.json) return printJson(context, made)
         context.terminal.err(`${made.id}: good until ${new Date(made.expiresAt).toISOString()}\n`)
         context.terminal.out(`${made.token}\n`)

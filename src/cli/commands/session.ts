@@ -21,6 +21,7 @@ interface Session {
   readonly testers: readonly { readonly person: string; readonly until?: number; readonly handedTo?: string }[]
   readonly paused?: { readonly by: string; readonly reason: string }
   readonly warning?: string
+  readonly notKept?: string
   readonly units: readonly {
     readonly pool: string
     readonly unit: string
@@ -41,12 +42,20 @@ interface Item {
     readonly comment?: string
     readonly keptFrom?: number
   } | null
-  readonly evidence: readonly { readonly id: number; readonly name: string; readonly size: number }[]
+  /** Why something that was answered before is open. */
+  readonly askedAgain?: string
+  readonly evidence: readonly {
+    readonly id: number
+    readonly name: string
+    readonly size: number
+    readonly gone?: { readonly by: string; readonly why?: string }
+  }[]
 }
 
 interface Options {
   readonly json?: boolean
   readonly job?: string
+  readonly attempt?: number
 }
 
 /** What people do in a manual test; everything is asked of the server, which decides. */
@@ -123,6 +132,16 @@ export function sessionCommand(context: Context): Command {
       }),
   )
   session.addCommand(
+    onRun('delete-evidence', 'delete a file: your own while the session is open; an operator, any, with a reason')
+      .argument('<id>', 'its number, as `show` has it', runNumber)
+      .option('--reason <text>', 'why')
+      .action(async (run: number, id: number, options: Options & { reason?: string }) => {
+        const chosen = await choose(run, options)
+        await context.api().remove(`${pathOf(chosen)}/evidence/${id}`, options.reason)
+        print(await context.api().get<Session>(pathOf(chosen)), options)
+      }),
+  )
+  session.addCommand(
     onRun('junit', 'the answers as JUnit XML, to standard output').action(async (run: number, options: Options) => {
       await pour(`${pathOf(await choose(run, options))}/junit`)
     }),
@@ -133,19 +152,23 @@ export function sessionCommand(context: Context): Command {
     return command(name, description)
       .argument('<run>', 'number of the run', runNumber)
       .option('--job <name>', 'which job, if several have a session')
+      .option('--attempt <number>', 'which attempt; else the one that is open, or the newest', runNumber)
   }
 
   /** The one that is open, else the newest: there is at most one open an attempt, and one attempt a job. */
-  async function choose(run: number, { job }: Options): Promise<Session> {
+  async function choose(run: number, { job, attempt }: Options): Promise<Session> {
     const { sessions } = await context.api().get<{ sessions: Session[] }>(`/runs/${run}/sessions`)
-    const newest = new Map(sessions.filter((one) => job === undefined || one.job === job).map((one) => [one.job, one]))
+    const meant = sessions
+      .filter((one) => job === undefined || one.job === job)
+      .filter((one) => attempt === undefined || one.attempt === attempt)
+    const newest = new Map(meant.map((one) => [one.job, one]))
     const candidates = [...newest.values()]
     const open = candidates.filter(({ state }) => state === 'open' || state === 'paused')
     const [only, other] = open.length > 0 ? open : candidates
     if (only !== undefined && other === undefined) return only
     const names = [...new Set(sessions.map((one) => one.job))].join(', ') || 'none'
-    const which =
-      only === undefined ? `has no session${job === undefined ? '' : ` of job "${job}"`}` : 'has several sessions'
+    const of = `${job === undefined ? '' : ` of job "${job}"`}${attempt === undefined ? '' : ` in attempt ${attempt}`}`
+    const which = only === undefined ? `has no session${of}` : 'has several sessions'
     throw new ApiError(409, `run ${run} ${which}; name one with --job: ${names}`, undefined)
   }
 
@@ -172,6 +195,10 @@ interface AnswerOptions extends Options {
   readonly evidence?: readonly string[]
 }
 
+function goneText({ by, why }: { readonly by: string; readonly why?: string }): string {
+  return `deleted by ${by}${why === undefined ? '' : `: ${why}`}`
+}
+
 function findItem({ checklist }: Session, text: string): Item {
   const found = checklist.find((one) => one.name === text || String(one.item) === text)
   if (found !== undefined) return found
@@ -180,12 +207,13 @@ function findItem({ checklist }: Session, text: string): Item {
 }
 
 function described(session: Session, now: number): string {
-  const { id, state, paused, url, environment, units, testers, mayTest, checklist, warning } = session
+  const { id, state, paused, url, environment, units, testers, mayTest, checklist, warning, notKept } = session
   const isOpen = state === 'open' || state === 'paused'
   const lines = [
     `${id}: ${state}${isOpen ? `, expires in ${duration(session.expiresAt - now)}` : ''}`,
     ...(paused ? [`paused by ${paused.by}: ${paused.reason}`] : []),
     ...(warning === undefined ? [] : [`beware: ${warning}`]),
+    ...(notKept === undefined ? [] : [notKept]),
     ...(environment === undefined ? [] : [`against ${environment}${url === undefined ? '' : `: ${url}`}`]),
     ...units.map(({ pool, unit, properties, expiresAt }) => {
       const facts = Object.entries(properties).map(([name, value]) => `${name}=${value}`)
@@ -202,13 +230,14 @@ function testerText({ person, until, handedTo }: Session['testers'][number]): st
   return until === undefined ? person : `${person} (handed over to ${handedTo})`
 }
 
-function itemText({ item, name, instructions, required, answer, evidence }: Item): string {
+function itemText({ item, name, instructions, required, answer, askedAgain, evidence }: Item): string {
   const kept = answer?.keptFrom === undefined ? '' : `, kept from attempt ${answer.keptFrom}`
   const said = answer === null ? (required ? 'open' : 'open, optional') : `${answer.result} by ${answer.by}${kept}`
   const below = [
     ...(instructions === undefined ? [] : [instructions.trimEnd()]),
+    ...(askedAgain === undefined ? [] : [`asked again: ${askedAgain}`]),
     ...(answer?.comment === undefined ? [] : [`“${answer.comment}”`]),
-    ...evidence.map((one) => `file ${one.id}: ${one.name} (${one.size} bytes)`),
+    ...evidence.map((one) => `file ${one.id}: ${one.name} (${one.gone ? goneText(one.gone) : `${one.size} bytes`})`),
   ]
   const indented = below.flatMap((text) => visibleLog(text).split('\n')).map((line) => `      ${line}\n`)
   return `${String(item).padStart(3)}. ${visible(`${name}: ${said}`)}\n${indented.join('')}`
