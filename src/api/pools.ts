@@ -96,9 +96,10 @@ export function poolRoutes({ config, store }: ApiDeps): readonly Route[] {
       permission: 'pools',
       summary:
         'Takes a pool with its units away. Refused while somebody holds one: drain them before. Refused for a pool that the operator’s file has. Everybody who waits is judged anew: a job that nothing can serve any more fails at once.',
-      async handle({ params, by }) {
+      query: CHANNEL_QUERY,
+      async handle({ params, query, by }) {
         const { pool } = poolIn(await readPools(store), params.pool)
-        unlessRefused(await store.units.removePool({ person: by, channel: 'api' }, pool))
+        unlessRefused(await store.units.removePool({ person: by, channel: channelIn(query) }, pool))
         return NOTHING
       },
     },
