@@ -13,6 +13,7 @@ import {
   type Lease,
   leasesOf,
   readTables,
+  readUnits,
   stateOf,
   type Tables,
   toLeaseRow,
@@ -50,7 +51,8 @@ export function createLeases(database: Database): Leases {
 
     release: (holders, how = {}) =>
       database.write(async (tx) => {
-        await leave(tx, await readTables(tx.db), holders, how)
+        // Of those who wait nothing is needed here, and they may be many.
+        await leave(tx, await readUnits(tx.db), holders, how)
         await grant(tx)
       }),
 

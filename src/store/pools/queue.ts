@@ -76,9 +76,7 @@ export async function acquire(tx: Writing, input: NewRequest): Promise<AcquireRe
     }
     await insertRequest(tx, tables.requests, { ...input, requests })
   }
-  await grant(tx, holder)
-
-  tables = await readTables(db)
+  tables = await grant(tx, holder)
   const leases = leasesOf(tables.units, holder)
   if (leases.length > 0) return { kind: 'granted', leases }
   const own = tables.requests.find((one) => one.holder === holder)
@@ -192,15 +190,14 @@ export const NEW_UNIT = {
  */
 export async function leave(
   tx: Writing,
-  tables: Tables,
+  tables: Pick<Tables, 'pools' | 'units'>,
   holders: readonly string[],
   how: { readonly isGone?: boolean; readonly outcome?: string },
 ): Promise<void> {
   if (holders.length === 0) return
   const leaving = new Set(holders)
   for (const holder of leaving) {
-    if (tables.requests.some((one) => one.holder === holder))
-      await tx.db.deleteFrom('requests').where('holder', '=', holder).execute()
+    await tx.db.deleteFrom('requests').where('holder', '=', holder).execute()
   }
   for (const unit of tables.units) {
     const ending = unit.leases.filter((lease) => leaving.has(lease.holder))
@@ -236,7 +233,12 @@ async function finish({ db, now }: Writing, lease: Lease, outcome: string | null
 }
 
 /** Nobody holds the unit any more: what has to be done before the next one does. */
-async function handOver(tx: Writing, { pools, units }: Tables, pool: string, unit: string): Promise<void> {
+async function handOver(
+  tx: Writing,
+  { pools, units }: Pick<Tables, 'pools' | 'units'>,
+  pool: string,
+  unit: string,
+): Promise<void> {
   if (!isHandedOver(pool)) return
   const known = units.find((one) => one.pool === pool && one.unit === unit)
   if (known?.service === 'draining') {
@@ -285,13 +287,14 @@ export async function startCare(
 
 // -------------------------------------------------------------------- grants
 
-/** Gives out what can be given, and wakes who got something, except the caller. */
-export async function grant(tx: Writing, caller?: string): Promise<void> {
+/** Gives out what can be given, and wakes who got something, except the caller. Returns how things are then. */
+export async function grant(tx: Writing, caller?: string): Promise<Tables> {
   const { db, now } = tx
   const tables = await readTables(db)
   const waiting = tables.requests.filter((one) => one.state === 'waiting')
-  if (waiting.length === 0) return
-  for (const { holder, units } of computeGrants(stateOf(tables), now)) {
+  const grants = waiting.length === 0 ? [] : computeGrants(stateOf(tables), now)
+  if (grants.length === 0) return tables
+  for (const { holder, units } of grants) {
     const request = waiting.find((one) => one.holder === holder)
     if (request === undefined) continue
     await db.updateTable('requests').set({ state: 'granted' }).where('holder', '=', holder).execute()
@@ -313,6 +316,7 @@ export async function grant(tx: Writing, caller?: string): Promise<void> {
     // A unit's fence names the grant: a holder that was granted, expired and asked again is woken again.
     await wake(tx, request, `granted/${holder}/${first.pool}/${first.unit}/${first.fence}`)
   }
+  return readTables(db)
 }
 
 export async function wake(tx: Writing, request: Pick<Request, 'workflow_id'>, key: string): Promise<void> {
@@ -323,8 +327,7 @@ export async function wake(tx: Writing, request: Pick<Request, 'workflow_id'>, k
 
 /** Who waits for what is not there and will not come has to hear it: the question is asked anew. */
 export async function judgeAnew(tx: Writing): Promise<void> {
-  await grant(tx)
-  const tables = await readTables(tx.db)
+  const tables = await grant(tx)
   for (const request of tables.requests) {
     if (request.state !== 'waiting' || canEverServe(tables, request.requests)) continue
     await wake(tx, request, `impossible/${request.holder}/${tx.now}`)

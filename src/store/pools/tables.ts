@@ -42,6 +42,18 @@ export function isHandedOver(pool: string): boolean {
 }
 
 export async function readTables(db: Transaction<Schema>): Promise<Tables> {
+  const rows = await db.selectFrom('requests').selectAll().orderBy('seq').execute()
+  // Many who wait want the same.
+  const known = new Map<string, readonly PoolRequest[]>()
+  const requests = rows.map((row) => {
+    const wanted = known.get(row.requests) ?? fromJson<readonly PoolRequest[]>(row.requests)
+    known.set(row.requests, wanted)
+    return { ...row, requests: wanted }
+  })
+  return { ...(await readUnits(db)), requests }
+}
+
+export async function readUnits(db: Transaction<Schema>): Promise<Pick<Tables, 'pools' | 'units'>> {
   const pools = await db.selectFrom('pools').selectAll().where('gone', '=', 0).execute()
   const known = new Set(pools.map(({ pool }) => pool))
   const leases = await db.selectFrom('leases').selectAll().orderBy('since').orderBy('holder').execute()
@@ -51,7 +63,6 @@ export async function readTables(db: Transaction<Schema>): Promise<Tables> {
     held.set(key, [...(held.get(key) ?? []), lease])
   }
   const units = await db.selectFrom('units').selectAll().orderBy('pool').orderBy('unit').execute()
-  const requests = await db.selectFrom('requests').selectAll().orderBy('seq').execute()
   return {
     pools: new Map(pools.map(({ pool, settings, source }) => [pool, { ...fromJson<PoolSettings>(settings), source }])),
     units: units.map((row) => ({
@@ -62,7 +73,6 @@ export async function readTables(db: Transaction<Schema>): Promise<Tables> {
       properties: fromJson<Properties>(row.properties),
       leases: held.get(JSON.stringify([row.pool, row.unit])) ?? [],
     })),
-    requests: requests.map((row) => ({ ...row, requests: fromJson<readonly PoolRequest[]>(row.requests) })),
   }
 }
 
