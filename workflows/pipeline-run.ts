@@ -465,7 +465,9 @@ function createRun(input: RunInput, begun: Begun) {
           throw ApplicationFailure.nonRetryable(answer.sentence, 'errored')
         case 'queued':
           await showWaiting({ kind: 'environment', sentence: answer.sentence })
-          await condition(() => wakeUps !== seen, ASK_AGAIN, { summary: `asks for ${environment} again` })
+          await condition(() => wakeUps !== seen, answer.lookInMs ?? ASK_AGAIN, {
+            summary: `asks for ${environment} again`,
+          })
       }
     }
   }

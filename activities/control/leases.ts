@@ -1,19 +1,24 @@
+import { whyNotOverridden } from '../../src/approval/override.ts'
 import { withheld } from '../../src/core/admission.ts'
 import { environmentPool, type JobKey, jobId } from '../../src/core/ids.ts'
 import type { Job, PoolRequest } from '../../src/core/plan.ts'
 import { leaseDocument, leaseEnvironment } from '../../src/core/pool/lease-environment.ts'
 import { JOB_SLOTS } from '../../src/core/pool/state.ts'
 import type { ControlActivities } from '../../src/core/run-contract.ts'
+import { closedAt } from '../../src/core/window.ts'
 import type { AcquireResult, RunDetail } from '../../src/store/types.ts'
 import type { ControlContext } from './context.ts'
 
 const JOB_SLOT: PoolRequest = { pool: JOB_SLOTS, count: 1, labels: [] }
 /** Leases here end with their holder, not with time: this only bounds what a lost database row could block. */
 const LEASE_MS = 365 * 86_400_000
+/** Between looks at an environment that is closed: a freeze of weeks must fit into the history of a run. */
+const SHORTEST_LOOK_MS = 1_000
+const LONGEST_LOOK_MS = 60 * 60_000
 
 /** Environments, units of pools, and room on the nodes. */
 export function createLeasing(context: ControlContext) {
-  const { store, runOf, repositoryOf, endedAlready, whyGated, showJobWaiting } = context
+  const { store, rights, clock, runOf, repositoryOf, endedAlready, whyGated, showJobWaiting } = context
 
   function toAnswer(result: AcquireResult) {
     return result.kind === 'granted' ? ({ kind: 'granted', env: {} } as const) : result
@@ -32,8 +37,16 @@ export function createLeasing(context: ControlContext) {
     const settings = repositoryOf(repo)?.environments[environment]
     if (!settings) return { kind: 'impossible', sentence: `${repo} has no environment "${environment}"` } as const
     const pool = environmentPool(repo, environment)
+    const holder = `${run}@${environment}`
+    const closed = await closedFor(detail, environment)
+    if (closed !== undefined) {
+      // Nothing was put there by this try: whoever need not wait for the window gets its turn.
+      await store.leases.release([holder])
+      await showQueued(run, environment, closed.sentence)
+      return closed
+    }
     const result = await store.leases.acquire({
-      holder: `${run}@${environment}`,
+      holder,
       run,
       workflowId: run,
       requests: [{ pool, count: 1, labels: [] }],
@@ -49,12 +62,33 @@ export function createLeasing(context: ControlContext) {
         { type: 'environment.acquired.v1', environment, fence },
       ])
     } else if (result.kind === 'queued') {
-      const waitingFor = { kind: 'environment', sentence: result.sentence } as const
-      await store.events.append(run, `${environment}/waiting/${result.sentence}`, [
-        { type: 'environment.waiting.v1', environment, waitingFor },
-      ])
+      await showQueued(run, environment, result.sentence)
     }
     return toAnswer(result)
+  }
+
+  async function showQueued(run: string, environment: string, sentence: string): Promise<void> {
+    await store.events.append(run, `${environment}/waiting/${sentence}`, [
+      { type: 'environment.waiting.v1', environment, waitingFor: { kind: 'environment', sentence } },
+    ])
+  }
+
+  /** A release outside the hours of its environment, by a retry say, waits for them, unless somebody broke the glass for it. */
+  async function closedFor(detail: RunDetail, environment: string) {
+    const repository = repositoryOf(detail.repo)
+    const closed = closedAt(repository?.environments[environment]?.gate?.window, clock())
+    if (repository === undefined || closed === undefined) return undefined
+    if ((await whyNotOverridden(store.gates, rights, detail)) === undefined) return undefined
+    const { candidate } = repository.branches
+    const signedOff = await store.runs.releasedCandidate(detail.repo, `refs/heads/${candidate}`, detail.change.commit)
+    const gates = signedOff === undefined ? [] : await store.gates.ofRun(signedOff.id)
+    const isBroken = gates.some((one) => one.state === 'approved' && one.broken && one.environment === environment)
+    if (isBroken) return undefined
+    const how = `an operator can let it pass sooner: penstock run override ${detail.number} --reason "..."`
+    const delay = closed.until === undefined ? LONGEST_LOOK_MS : closed.until - clock()
+    const lookInMs = Math.min(Math.max(delay, SHORTEST_LOOK_MS), LONGEST_LOOK_MS)
+    const sentence = `what is released to ${environment} waits ${closed.why}; ${how}`
+    return { kind: 'queued', sentence, lookInMs } as const
   }
 
   async function acquirePools({ key, requests }: Parameters<ControlActivities['acquirePools']>[0]) {

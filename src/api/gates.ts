@@ -151,15 +151,20 @@ export function gateRoutes({ config, store, clock, forges }: ApiDeps): readonly 
         const run = await findRun(store, params)
         const all = (await store.gates.ofRun(run.id)).filter(({ name, broken }) => name === params.gate && broken)
         const gate = all.find(({ review }) => review === undefined) ?? all.at(-1)
-        if (gate === undefined) throw new ProblemError(problem(409, `nobody passed this gate by break-glass`))
         const { comment, channel } = body as z.infer<typeof ReviewOf>
-        const done = await store.gates.review(gate.id, { by, comment, channel })
-        if (done === 'own')
-          throw new ProblemError(problem(403, `${by} broke the glass here; another person must review it`))
-        if (done === 'author')
-          throw new ProblemError(problem(403, `${by} wrote or pushed this change; another person must review it`))
-        if (done === 'known')
-          throw new ProblemError(problem(409, `it was reviewed by ${gate.review?.by ?? 'somebody'}`))
+        const done = gate === undefined ? 'not_broken' : await store.gates.review(gate.id, { by, comment, channel })
+        if (gate === undefined || done !== 'reviewed') {
+          const why = {
+            reviewed: '',
+            not_broken: 'nobody passed this gate by break-glass',
+            own: `${by} broke the glass here; another person must review it`,
+            author: `${by} wrote or pushed this change; another person must review it`,
+            known: `it was reviewed by ${gate?.review?.by ?? 'somebody'}`,
+          }[done]
+          const on = gate ?? (await store.gates.get(run.id, params.gate ?? ''))
+          if (on !== undefined) await recordRefusal(on, by, channel, { review: true, comment }, why)
+          throw new ProblemError(problem(done === 'own' || done === 'author' ? 403 : 409, why))
+        }
         return json({ run: run.number, id: run.id, gate: gate.name, by }, 201)
       },
     },
@@ -275,10 +280,18 @@ export function gateRoutes({ config, store, clock, forges }: ApiDeps): readonly 
     const run = await store.runs.byNumber(wholeNumber(number) ?? 0)
     const row = run === undefined || gate === undefined ? undefined : await store.gates.get(run.id, gate)
     if (row === undefined) return
-    const why = `none of the roles of ${by} allows it`
-    const proven = { authenticated: true, authenticatedAs: by, proof: 'session', subject: row.subject }
-    const detail = { ...what, counts: false, why, ...proven }
-    await store.audit.record({ by, channel: 'api', action: 'gate.vote', on: row.id, detail })
+    await recordRefusal(row, by, 'api', what, `none of the roles of ${by} allows it`)
+  }
+
+  async function recordRefusal({ id, subject }: GateRow, by: string, channel: string, what: object, why: string) {
+    const proven = { authenticated: true, authenticatedAs: by, proof: 'session', subject }
+    await store.audit.record({
+      by,
+      channel,
+      action: 'gate.vote',
+      on: id,
+      detail: { ...what, counts: false, why, ...proven },
+    })
   }
 }
 

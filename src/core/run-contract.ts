@@ -136,7 +136,8 @@ export type PoolAnswer =
       /** The units and what is known of them, as JSON. */
       readonly document?: string
     }
-  | { readonly kind: 'queued'; readonly sentence: string }
+  /** `lookInMs`: nothing tells of its end before that. */
+  | { readonly kind: 'queued'; readonly sentence: string; readonly lookInMs?: number }
   | { readonly kind: 'superseded'; readonly by: string }
   | { readonly kind: 'impossible'; readonly sentence: string }
 

@@ -12,6 +12,7 @@ import type {
   VoteFacts,
 } from '../core/approval.ts'
 import { judgeVote, OVERRIDE, rulesChange, subjectChanges, verdictOf } from '../core/approval.ts'
+import type { Waiting } from '../core/events.ts'
 import type { FieldValues } from '../core/form.ts'
 import { matchesPattern } from '../pattern/pattern.ts'
 import type { Database, Writing } from './database.ts'
@@ -133,6 +134,11 @@ export function createGates(database: Database): Gates {
           .execute()
         for (const { id, run } of open)
           await put(`gate/${id}/${key}`, { kind: 'signal', workflowId: run, signal: 'granted', args: [] })
+        const held = await db.selectFrom('runs').select(['id', 'waiting']).where('status', '=', 'waiting').execute()
+        for (const { id, waiting } of held) {
+          if (waiting === null || fromJson<Waiting>(waiting).kind !== 'environment') continue
+          await put(`environment/${id}/${key}`, { kind: 'signal', workflowId: id, signal: 'granted', args: [] })
+        }
       }),
 
     settle: (now) =>

@@ -517,7 +517,7 @@ export interface Gates {
   }): Promise<{ readonly verdict: Verdict; readonly by: string; readonly counts: boolean; readonly why?: string }>
   /** Whose token it is; undefined: none of ours. Uses it up in no way. */
   personOfToken(token: string): Promise<string | undefined>
-  /** Every run that waits at an open gate looks at it anew, once by `key`: what it waits for may have changed. */
+  /** Every run that waits at an open gate, or for an environment, looks anew, once by `key`: what it waits for may have changed. */
   wakeAll(key: string): Promise<void>
   /** Approves an open gate if it is by its votes, at this moment: what waited for its window passes. */
   settle(now: RulesNow): Promise<void>

@@ -254,7 +254,18 @@ describe('break-glass', () => {
     const author = await server.ask('ada', 'POST', `${path}/review`, { comment: 'my change is fine' })
     const other = await server.ask('ben', 'POST', `${path}/review`, { comment: 'it was needed' })
 
-    expect([author.status, other.status]).toEqual([403, 201])
+    const late = await server.ask('cyd', 'POST', `${path}/review`, { comment: 'me too' })
+
+    expect([author.status, other.status, late.status]).toEqual([403, 201, 409])
+    const refused = (await server.store.audit.list({ limit: 50 })).flatMap(({ by, action, detail }) => {
+      const { counts, why, review, comment } = detail as Record<string, unknown>
+      return action === 'gate.vote' && counts === false ? [{ by, why, review, comment }] : []
+    })
+    const own = 'ada wrote or pushed this change; another person must review it'
+    expect(refused).toEqual([
+      { by: 'ada', why: own, review: true, comment: 'my change is fine' },
+      { by: 'cyd', why: 'it was reviewed by ben', review: true, comment: 'me too' },
+    ])
   })
 
   test('of an operator passes the gate, is seen at run and gate, and is reviewed by somebody else', async () => {

@@ -295,3 +295,66 @@ test('a gate that is not that of production opens no way to the production branc
   expect(await it.beginRelease()).toMatchObject({ kind: 'begun' })
   expect(await it.promote()).toEqual({ outcome: 'succeeded' })
 })
+
+const FROZEN = `approvers: ["role:approver"], freezes: [{ zone: UTC, from: "${date(-1)}", to: "${date(1)}", reason: fair }]`
+
+/** Production is at the commit: its run begins. */
+async function releaseRun(): Promise<{ readonly id: string; readonly number: number }> {
+  await it.team.hub.forge().fastForward('production', it.commit)
+  await it.team.settle()
+  const run = (await it.team.runs()).find(({ change }) => change.ref === 'refs/heads/production')
+  if (run === undefined) throw new Error('production has no run')
+  return run
+}
+
+const deployment = (run: string) => it.activities.acquireEnvironment({ run, repo: REPO, environment: 'production' })
+
+test('what is released in a freeze waits for its end and holds nothing, however it came there', async () => {
+  it = await startRelease()
+  await votes('ben')
+  const { id, number } = await releaseRun()
+  const other = await deployment(it.run)
+  // It was its turn before the freeze began.
+  expect(await deployment(id)).toMatchObject({ kind: 'granted' })
+  gateConfig().window = { freezes: [{ zone: 'UTC', from: date(-1), to: date(1), reason: 'fair' }] }
+
+  const held = await deployment(id)
+  const { store } = it.team
+  expect(other).toMatchObject({ kind: 'impossible' })
+  expect(held).toMatchObject({ kind: 'queued', lookInMs: 60 * 60_000 })
+  expect(held).toMatchObject({
+    sentence: expect.stringMatching(
+      new RegExp(`released to production waits until .* frozen to .*, fair; .*penstock run override ${number} `),
+    ),
+  })
+  expect(await store.leases.ofHolder(`${id}@production`)).toEqual([])
+  const events = (await store.events.of(id)).filter(({ event }) => event.type === 'environment.waiting.v1')
+  expect(events).toHaveLength(1)
+
+  it.team.pass(3 * DAY_MS)
+  expect(await deployment(id)).toMatchObject({ kind: 'granted' })
+})
+
+test('whoever broke the glass for a release, at its gate or by an override, has it not wait for the hours', async () => {
+  it = await startRelease(production(FROZEN))
+  const { store } = it.team
+  const { id } = await releaseRun()
+  expect(await deployment(id)).toMatchObject({ kind: 'queued' })
+
+  const subject = { ...(await it.gate()).subject, run: id, gate: 'override' }
+  const rules = { approvers: [], quorum: 1, excluded: [] }
+  const given = { run: id, environment: 'production', rules, subject, reason: 'down', channel: 'cli' }
+  await store.gates.override({ ...given, by: 'olga' })
+  expect(await deployment(id)).toMatchObject({ kind: 'granted' })
+})
+
+test('nor does a release wait whose own gate was passed by break-glass', async () => {
+  it = await startRelease(production(FROZEN))
+  const { id } = await releaseRun()
+  expect(await deployment(id)).toMatchObject({ kind: 'queued' })
+  const ballot = { gate: await it.gate(), answer: 'approve', by: 'olga', channel: 'cli', comment: 'down' } as const
+  await ballots().cast({ ...ballot, breakGlass: true }, 'glass')
+  await it.deliver()
+
+  expect(await deployment(id)).toMatchObject({ kind: 'granted' })
+})

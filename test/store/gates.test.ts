@@ -495,6 +495,24 @@ await onEveryDatabase((lab) => {
     expect(id).toContain(RUN)
   })
 
+  test('and every run that waits for an environment: its hours may be others, too', async () => {
+    const { store } = lab()
+    const [waits, other] = [await newRun(store), await newRun(store, push('b', 'a'))]
+    for (const [{ id }, kind] of [
+      [waits, 'environment'],
+      [other, 'worker'],
+    ] as const)
+      await store.runs.setStatus(id, 'waiting', { waiting: { kind, sentence: 'waits' } })
+
+    await store.gates.wakeAll('rules/1')
+    await store.gates.wakeAll('rules/1')
+
+    const signals = (await store.outbox.pending()).filter(({ message }) => message.kind === 'signal')
+    expect(signals.map(({ message }) => message)).toEqual([
+      { kind: 'signal', workflowId: waits.id, signal: 'granted', args: [] },
+    ])
+  })
+
   test('each reminder is out once, whoever sends it however often', async () => {
     const { store, clock } = lab()
     await newRun(store)
