@@ -656,6 +656,22 @@ describe('an environment', () => {
     expect(run.asked('showWaiting').at(-1)).not.toHaveProperty('waiting')
   })
 
+  it('that is closed for hours is asked for again when the answer says so, and not each minute', async () => {
+    const until = Date.now() + 2_000
+    const run = stand.play([DELIVER, STAGING], {
+      on: {
+        acquireEnvironment: async () =>
+          Date.now() >= until
+            ? { kind: 'granted', env: {} }
+            : { kind: 'queued', sentence: 'waits until Monday', lookInMs: 2_000 },
+      },
+    })
+    const started = await stand.start(run)
+
+    expect((await started.end()).status).toBe('COMPLETED')
+    expect(run.asked('acquireEnvironment')).toHaveLength(2)
+  })
+
   it('is left to the newer candidate: the run is canceled, naming it', async () => {
     const run = stand.play([DELIVER, STAGING], {
       on: {
