@@ -9,6 +9,7 @@ import {
   isCancellation,
   log,
   ParentClosePolicy,
+  patched,
   proxyActivities,
   proxyLocalActivities,
   setCurrentDetails,
@@ -74,6 +75,10 @@ const MOST_LOST_ATTEMPTS = 3
 /** What becomes of a run whose gate nobody has answered in time. */
 const EXPIRED: Readonly<Record<OnExpiry, Outcome>> = { fail: 'failed', cancel: 'canceled', skip: 'skipped' }
 
+/** Votes that came when no gate asked for them any more, or during the promotion, were forgotten by earlier releases. */
+const LEFT_VOTES = 'votes-left'
+const VOTES_WHILE_PROMOTED = 'votes-while-promoted'
+
 /** A node whose worker does not take its cleaning up within this time does it when it is back: neither run nor gate waits. */
 const NODE_AWAY = '15 s'
 
@@ -100,6 +105,7 @@ export async function pipelineRun(input: RunInput): Promise<void> {
     upsertSearchAttributes([{ key: { name: 'PenstockStatus', type: 'KEYWORD' }, value: ended.outcome }])
     run.show(ended.outcome, ended.reason)
     await run.cleanUp()
+    await run.answerLeftVotes()
   })
   // Canceled too late: what is done is done, and Temporal says the same as the database.
   if (ended.outcome === 'canceled' && CancellationScope.current().consideredCancelled) {
@@ -112,11 +118,13 @@ export async function pipelineRun(input: RunInput): Promise<void> {
 
 function createRun(input: RunInput, begun: Begun) {
   const { run } = input
-  const votes: { readonly answer: Answer; readonly vote: VoteSignal }[] = []
+  const votes: { readonly answer: Answer; readonly vote: VoteSignal; readonly about?: string | null }[] = []
   const shown: Record<string, Outcome | 'running'> = {}
   const cleanups: Promise<void>[] = []
   let wakeUps = 0
   let voteCount = 0
+  /** Which opening of the gate people are asked about; null: none. Undefined: an earlier release has not said. */
+  let asked: string | null | undefined = null
   let stageName: string | undefined
   let waitingFor: Waiting | undefined
   let deliverables: readonly Deliverable[] = begun.kind === 'begun' ? begun.progress.deliverables : []
@@ -125,8 +133,11 @@ function createRun(input: RunInput, begun: Begun) {
   /** What is said of the run for ever. */
   let remark: string | undefined
 
-  setHandler(approve, (vote) => void votes.push({ answer: 'approve', vote: readVote(vote) }))
-  setHandler(reject, (vote) => void votes.push({ answer: 'reject', vote: readVote(vote) }))
+  const take = (answer: Answer) => (vote: VoteSignal) => {
+    votes.push({ answer, vote: readVote(vote), ...(asked === undefined ? {} : { about: asked }) })
+  }
+  setHandler(approve, take('approve'))
+  setHandler(reject, take('reject'))
   setHandler(granted, () => {
     wakeUps++
   })
@@ -220,7 +231,7 @@ function createRun(input: RunInput, begun: Begun) {
       case 'gate':
         return gate(ready, stage, attempt)
       case 'promote':
-        return promote(ready, stage)
+        return promote(ready, stage, attempt)
     }
   }
 
@@ -492,23 +503,25 @@ function createRun(input: RunInput, begun: Begun) {
     const { specDigest } = ready.plan
     const open = () => quick.openGate({ run, repo, gate: gateName, environment, deliverables, specDigest })
     let answer = await open()
-    while (answer.kind === 'open') {
+    asked = answer.id
+    // What came in the moment in which the gate was decided is judged, too: it may be a rejection.
+    const isLeft = () => votes.length > 0 && patched(LEFT_VOTES)
+    while (answer.kind === 'open' || isLeft()) {
+      if (answer.kind !== 'open') {
+        answer = await castNext(quick, gateName, attempt)
+        continue
+      }
       await showWaiting({ kind: 'approval', sentence: answer.sentence })
       const seen = wakeUps
       const news = () => votes.length > 0 || wakeUps !== seen
       const { left, isExpiry } = timeLeft(answer)
       const summary = isExpiry ? `${gateName} expires` : `${gateName} is looked at again`
+      let isNews = true
       if (left === undefined) await condition(news)
-      else if (!(await condition(news, left, { summary }))) {
-        answer = isExpiry ? await quick.expireGate({ run, gate: gateName }) : await open()
-        continue
-      }
-      const next = votes.shift()
-      if (!next) answer = await open()
-      else {
-        const key = `${workflowInfo().runId}/${attempt}/${voteCount++}`
-        answer = await quick.castVote({ run, gate: gateName, key, ...next })
-      }
+      else isNews = await condition(news, left, { summary })
+      if (!isNews) answer = isExpiry ? await quick.expireGate({ run, gate: gateName }) : await open()
+      else answer = votes.length === 0 ? await open() : await castNext(quick, gateName, attempt)
+      asked = answer.id
     }
     if (answer.variables !== undefined) gateVariables = answer.variables
     remark = answer.broken
@@ -518,13 +531,56 @@ function createRun(input: RunInput, begun: Begun) {
     return { outcome, reason: `${answer.kind}: ${answer.sentence}` }
   }
 
-  async function promote(ready: Ready, stage: PromoteStage): Promise<Ended> {
-    const gateStage = ready.plan.stages.find((one) => one.kind === 'gate')
-    return controlActivities(`${stage.branch} to ${ready.commit.slice(0, 12)}`).promote({
-      run,
-      gate: gateStage?.name ?? '',
-      branch: stage.branch,
-    })
+  /** The vote that came first of those that are left. */
+  async function castNext(by: Pick<ControlActivities, 'castVote'>, gate: string, attempt: number): Promise<GateAnswer> {
+    const [next] = votes.splice(0, 1)
+    if (next === undefined) throw ApplicationFailure.nonRetryable('no vote is left', 'errored')
+    const key = `${workflowInfo().runId}/${attempt}/${voteCount++}`
+    return by.castVote({ run, gate, key, ...next })
+  }
+
+  /** Also whoever votes when nobody asks any more is told that, and why. */
+  async function answerLeftVotes(): Promise<void> {
+    while (votes.length > 0 && patched(LEFT_VOTES)) await castNext(quick, gateOf(begun), 0)
+  }
+
+  async function promote(ready: Ready, stage: PromoteStage, attempt: number): Promise<Ended> {
+    const gate = gateOf(ready)
+    const { branch } = stage
+    const move = () => controlActivities(`${branch} to ${ready.commit.slice(0, 12)}`).promote({ run, gate, branch })
+    if (!patched(VOTES_WHILE_PROMOTED)) return move()
+    // It may wait, for the gate's window say; what is voted meanwhile is judged, and may change what it waits for.
+    for (;;) {
+      let result: { readonly ended: Ended } | { readonly err: unknown } | undefined
+      const trial = new CancellationScope()
+      const over = trial.run(move).then(
+        (ended) => {
+          result = { ended }
+        },
+        (err: unknown) => {
+          result = { err }
+        },
+      )
+      const isOver = () => result !== undefined
+      let news: GateAnswer | undefined
+      // A cancellation reaches the trial: what is done in spite of it is done.
+      await CancellationScope.nonCancellable(async () => {
+        while (!isOver() && news === undefined) {
+          await condition(() => isOver() || votes.length > 0)
+          if (isOver()) break
+          const answer = await castNext(control, gate, attempt)
+          if (answer.kind === 'rejected' || (answer.broken ?? remark) !== remark) news = answer
+        }
+        if (news !== undefined) trial.cancel()
+        await over
+      })
+      if (result !== undefined && 'ended' in result && (news === undefined || result.ended.outcome === 'succeeded'))
+        return result.ended
+      if (news === undefined || CancellationScope.current().consideredCancelled)
+        throw result !== undefined && 'err' in result ? result.err : new CancelledFailure('canceled')
+      if (news.kind === 'rejected') return { outcome: 'failed', reason: `rejected: ${news.sentence}` }
+      remark = news.broken
+    }
   }
 
   /** What the Temporal UI shows while the run lives and after it: a headline, and how far the stages have come. */
@@ -536,7 +592,13 @@ function createRun(input: RunInput, begun: Begun) {
     setCurrentDetails([`**${headline}**`, ...said, ...table].join('\n'))
   }
 
-  return { stages, cleanUp, show }
+  return { stages, cleanUp, show, answerLeftVotes }
+}
+
+/** The gate that people vote at; empty: the run has none. */
+function gateOf(begun: Begun): string {
+  const stages = begun.kind === 'begun' ? begun.plan.stages : []
+  return stages.find((one) => one.kind === 'gate')?.name ?? ''
 }
 
 /**

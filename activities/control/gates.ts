@@ -1,5 +1,5 @@
 import { ApplicationFailure } from '@temporalio/activity'
-import { gateVariables } from '../../src/approval/released.ts'
+import { gateVariables, isBrokenNow } from '../../src/approval/released.ts'
 import { peopleOf, quorumOf } from '../../src/approval/rights.ts'
 import type { EnvironmentGate, RepositoryConfig } from '../../src/config/types.ts'
 import { withheld } from '../../src/core/admission.ts'
@@ -117,21 +117,20 @@ export function createGateActivities(context: ControlContext) {
 
   /** A retry outside the hours, of what was approved before: the gate holds it until they begin. */
   async function heldByWindow(row: GateRow): Promise<GateAnswer | undefined> {
-    if (row.broken !== undefined) return undefined
-    const closed = closedAt((await rights.now(row, [])).window, context.clock())
-    if (closed === undefined) return undefined
+    const rules = await rights.now(row, [])
+    const closed = closedAt(rules.window, context.clock())
+    if (closed === undefined || isBrokenNow(rights, rules, row.votes)) return undefined
     const events = await store.events.of(row.run)
     if (events.some(({ event }) => event.type === 'branch.promoted.v1')) return undefined
     const sentence = `${toGateAnswer(row).sentence}; waits ${closed.why}`
     return {
-      kind: 'open',
-      sentence,
+      ...{ kind: 'open', id: row.id, sentence },
       ...(closed.until === undefined ? {} : { lookInMs: Math.max(0, closed.until - context.clock()) }),
     }
   }
 
-  async function castVote({ run, gate, key, answer, vote }: Parameters<ControlActivities['castVote']>[0]) {
-    const channel = vote.channel ?? 'signal'
+  async function castVote(input: Parameters<ControlActivities['castVote']>[0]): Promise<GateAnswer> {
+    const { run, gate, key, answer, vote, about } = input
     const claimedBy = String(vote.who ?? '')
     const before = await store.gates.get(run, gate)
     const by = (vote.token === undefined ? undefined : await store.gates.personOfToken(vote.token)) ?? claimedBy
@@ -142,22 +141,25 @@ export function createGateActivities(context: ControlContext) {
       answer,
       claimedBy,
       ...(before === undefined ? {} : { now: { gate: before.id, rules: await rights.now(before, [by]) } }),
-      channel,
+      channel: vote.channel ?? 'signal',
       trustSignals: config.trustTemporalAccess,
+      ...(about === undefined ? {} : { about }),
       ...(vote.token === undefined ? {} : { token: vote.token }),
       ...(vote.comment === undefined ? {} : { comment: vote.comment }),
       ...(vote.fields === undefined ? {} : { fields: vote.fields }),
       ...(vote.breakGlass ? { breakGlass: true, operators: rights.operators } : {}),
     })
     if (!judged.counts) log.info({ run, gate, who: vote.who, why: judged.why }, 'a vote did not count')
-    const { by: votedBy, counts, why } = judged
-    // The gate's own state: by this clock it may be over before anybody has closed it.
+    const { by: votedBy, channel, counts, why } = judged
     const row = await store.gates.get(run, gate)
-    const decided = row === undefined || row.state === 'open' || row.state === 'voided' ? undefined : row.state
+    if (row === undefined) return { kind: 'open', sentence: why ?? '' }
+    const { state } = row
+    // One that did not count has decided nothing, whatever the gate has come to before it.
+    const decided = counts && (state === 'approved' || state === 'rejected') ? state : undefined
     const voted = {
       type: 'gate.voted.v1',
       gate,
-      // Whom it was judged as: whoever sends a message may write any name beside a token.
+      // Whom and what it was judged as: whoever sends a message may write any name and channel beside a token.
       by: votedBy,
       answer,
       channel,
@@ -187,6 +189,7 @@ export function createGateActivities(context: ControlContext) {
   async function gateAnswer(run: string, gate: string): Promise<GateAnswer> {
     const row = await store.gates.get(run, gate)
     if (!row) throw ApplicationFailure.nonRetryable(`run ${run} has no gate "${gate}"`, 'errored')
+    if (row.state === 'approved') return (await heldByWindow(row)) ?? toGateAnswer(row)
     return row.state === 'open' ? openAnswer(row, await rulesNow(row)) : toGateAnswer(row)
   }
 
@@ -204,7 +207,7 @@ export function createGateActivities(context: ControlContext) {
       (at) => at !== undefined,
     )
     return {
-      kind: 'open',
+      ...{ kind: 'open', id: row.id },
       sentence: gateSentence({ ...row, rules, votes, ...(closed === undefined ? {} : { closed }) }),
       // Over by the clock, and not expired: held until the forge can be asked, or by the window.
       ...(rules.expiresAt === undefined || closed !== undefined || (verdict.kind === 'open' && now >= rules.expiresAt)
@@ -234,22 +237,22 @@ function toGateAnswer(row: GateRow): GateAnswer {
   switch (row.state) {
     case 'approved':
       return {
-        kind: 'approved',
+        ...{ kind: 'approved', id: row.id },
         sentence: `approved by ${[...approvals].join(', ')}`,
         ...variablesOf(row),
         ...(row.broken === undefined ? {} : { broken: brokenSentence(row.name, row.broken) }),
       }
     case 'rejected': {
       const by = row.votes.find((one) => one.counts && one.answer === 'reject')
-      return { kind: 'rejected', sentence: `by ${by?.by ?? '?'}${by?.comment ? `: ${by.comment}` : ''}` }
+      return { kind: 'rejected', id: row.id, sentence: `by ${by?.by ?? '?'}${by?.comment ? `: ${by.comment}` : ''}` }
     }
     case 'expired': {
       const { onExpiry } = rules
       const sentence = `without the ${rules.quorum} approval(s) it needs`
-      return { kind: 'expired', sentence, ...(onExpiry === undefined ? {} : { onExpiry }) }
+      return { kind: 'expired', id: row.id, sentence, ...(onExpiry === undefined ? {} : { onExpiry }) }
     }
     case 'voided':
     case 'open':
-      return { kind: 'open', sentence: `the gate for ${row.environment} is ${row.state}` }
+      return { kind: 'open', id: row.id, sentence: `the gate for ${row.environment} is ${row.state}` }
   }
 }

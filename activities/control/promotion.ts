@@ -108,19 +108,25 @@ export function createPromotion(context: ControlContext) {
     // One at a time, so that there is a refusal for each judgement that moved nothing.
     const refusals = count('promotion.refused.v1')
     const isJudged = count('promotion.judged.v1') > refusals
-    const refused = (why: string) =>
-      store.events.append(detail.id, `refused/${branch}/${refusals}`, [{ type: 'promotion.refused.v1', branch, why }])
+    const row = await store.gates.get(detail.id, gate)
+    const refused = async (why: string) => {
+      const event = { type: 'promotion.refused.v1', branch, why } as const
+      if (row === undefined) await store.events.append(detail.id, `refused/${branch}/${refusals}`, [event])
+      else await store.gates.stays(row.id, `refused/${branch}/${refusals}`, event)
+    }
     // Moved by a try that was ended before it could say so: the judgement before that move was the one that counts.
     if (!isJudged || (await forge.branchTip(branch)) !== commit) {
-      const not = await whyNotReleased(rights, detail, await store.gates.get(detail.id, gate), context.clock())
+      const not = await whyNotReleased(rights, detail, row, context.clock())
       if (not !== undefined && isJudged) await refused(not.why)
       if (not?.isPassing) return waitFor(detail, not)
       if (not !== undefined) return { outcome: 'failed', reason: not.why } as const
       const at = detail.stage === undefined ? {} : { stage: detail.stage }
       if (detail.status === 'waiting') await store.runs.setStatus(detail.id, 'running', at)
-      await store.events.append(detail.id, `judged/${branch}${refusals === 0 ? '' : `/${refusals}`}`, [
-        { type: 'promotion.judged.v1', branch, commit },
-      ])
+      const event = { type: 'promotion.judged.v1', branch, commit } as const
+      const key = `judged/${branch}${refusals === 0 ? '' : `/${refusals}`}`
+      // Somebody may have rejected it since it was read: whichever is recorded first stands.
+      if (row === undefined || !(await store.gates.moves(row.id, key, event)))
+        throw ApplicationFailure.retryable('the gate was decided otherwise meanwhile', 'decided')
     }
     const moved = await fastForward(forge, detail, branch)
     if (moved.kind === 'refused') {

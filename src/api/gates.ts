@@ -127,7 +127,7 @@ export function gateRoutes({ config, store, clock, forges }: ApiDeps): readonly 
       path: '/api/v1/runs/:run/gates/:gate/break-glass',
       permission: 'override',
       summary:
-        'Passes an open gate alone, whoever else should approve, with the reason. Run and gate are marked for ever, and somebody else has to review it.',
+        'Passes a gate alone that is open, or that is approved and waits for its hours, whoever else should approve, with the reason. Run and gate are marked for ever, and somebody else has to review it.',
       body: { kind: 'json', schema: BreakGlass },
       onRefused: (by, params) => refused(by, params, { answer: 'approve', breakGlass: true }),
       async handle({ params, body, by }) {
@@ -252,7 +252,7 @@ export function gateRoutes({ config, store, clock, forges }: ApiDeps): readonly 
   async function oneOf({ number, gate: name, ...given }: Given & { number: number; gate: string | undefined }) {
     try {
       const run = await findRun(store, { run: String(number) })
-      const gate = await findGate(run, name ?? (await onlyGate(run)))
+      const gate = await findGate(run, name ?? (await onlyGate(run, given.answer)))
       return { ...(await vote({ run, gate, ...given })), accepted: true }
     } catch (err) {
       if (!(err instanceof ProblemError)) throw err
@@ -267,11 +267,14 @@ export function gateRoutes({ config, store, clock, forges }: ApiDeps): readonly 
     return [...newest.values()].filter(({ state }) => state === 'open').map(({ name }) => name)
   }
 
-  async function onlyGate(run: RunDetail): Promise<string> {
+  async function onlyGate(run: RunDetail, answer: Answer): Promise<string> {
     const newest = new Map((await store.gates.ofRun(run.id)).map((gate) => [gate.name, gate]))
     const open = [...newest.values()].filter(({ state }) => state === 'open')
-    const [only] = open
-    if (only !== undefined && open.length === 1) return only.name
+    // What is approved and not yet released can still be rejected.
+    const held = [...newest.values()].filter(({ state, movingSince }) => state === 'approved' && !movingSince)
+    const waiting = open.length === 0 && answer === 'reject' ? held : open
+    const [only] = waiting
+    if (only !== undefined && waiting.length === 1) return only.name
     throw new ProblemError(problem(409, `run ${run.number} waits at ${open.length} gates; name one`))
   }
 
@@ -305,7 +308,9 @@ function shown({ rules: { identities: _, ...rules }, ...row }: GateRow) {
 
 function refusal(why: string, gate: GateRow, by: string, isBreaking = false): ProblemError {
   const isPersonal =
-    gate.state === 'open' && (gate.rules.excluded.includes(by) || why.includes('not an approver') || isBreaking)
+    gate.state === 'open'
+      ? gate.rules.excluded.includes(by) || why.includes('not an approver') || isBreaking
+      : why.startsWith(`${by} `)
   return new ProblemError(
     problem(isPersonal ? 403 : 409, `${why} (commit ${gate.subject.commit})`, { subject: gate.subject }),
   )

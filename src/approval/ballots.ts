@@ -52,6 +52,7 @@ export function createBallots({
       ...(fields === undefined ? {} : { fields }),
       ...(breakGlass ? { breakGlass: { operators: operatorsOf(deps.config), reason: comment } } : {}),
       ...(gate.voided === undefined ? {} : { voided: gate.voided }),
+      ...(gate.movingSince === undefined ? {} : { isMoving: true }),
     })
   }
 

@@ -1,4 +1,4 @@
-import { subjectChanges, verdictOf } from '../core/approval.ts'
+import { type GateRules, subjectChanges, verdictOf } from '../core/approval.ts'
 import { fieldVariables } from '../core/form.ts'
 import { type Closed, closedAt } from '../core/window.ts'
 import type { GateRow, RunDetail, VoteRow } from '../store/types.ts'
@@ -35,10 +35,10 @@ export async function whyNotReleased(
   if (change !== undefined) return not(`the gate was approved by other ${change}; retry the run to ask anew`)
   const counted = gate.votes.filter((one) => one.counts)
   const { window, ...rules } = await rights.now(gate, [])
-  const valid = counted.filter(({ by, breakGlass }) =>
-    breakGlass
-      ? rights.operators.includes(by) && (rules.breakGlassByAuthor || !rules.excluded.includes(by))
-      : rules.approvers.includes(by) && !rules.excluded.includes(by),
+  const valid = counted.filter((one) =>
+    one.breakGlass
+      ? mayBreak(rights, rules, one)
+      : rules.approvers.includes(one.by) && !rules.excluded.includes(one.by),
   )
   // Before it expired: it was decided then.
   if (verdictOf(rules, valid, gate.decidedAt ?? gate.openedAt, gate.objections).kind !== 'approved') {
@@ -49,18 +49,33 @@ export async function whyNotReleased(
     return not(`the approval no longer holds: ${lost.join(', ') || 'nobody'} may not approve any more`)
   }
   // Whoever broke the glass had a reason not to wait.
-  const closed = gate.broken === undefined ? closedAt(window, now) : undefined
+  const closed = valid.some(({ breakGlass }) => breakGlass) ? undefined : closedAt(window, now)
   return closed && { why: `what is approved for ${gate.environment} waits ${closed.why}`, isPassing: true, closed }
+}
+
+/** Somebody who may do that now has passed the gate by break-glass: its window holds nothing up. */
+export function isBrokenNow(rights: Pick<Rights, 'operators'>, rules: GateRules, votes: readonly VoteRow[]): boolean {
+  return votes.some((one) => one.counts && one.breakGlass && mayBreak(rights, rules, one))
+}
+
+function mayBreak(
+  { operators }: Pick<Rights, 'operators'>,
+  { breakGlassByAuthor, excluded }: GateRules,
+  { by }: Pick<VoteRow, 'by'>,
+): boolean {
+  return operators.includes(by) && (breakGlassByAuthor === true || !excluded.includes(by))
 }
 
 /**
  * What was filled in at an approved gate, as variables of the jobs after it: of several approvals the last stands, of those
- * that were enough. Whoever had lost the right when it was decided has decided nothing.
+ * that were enough, and over it what whoever broke the glass has filled in. Whoever had lost the right when it was decided
+ * has decided nothing.
  */
 export function gateVariables(gate: GateRow): Readonly<Record<string, string>> {
   if (gate.state !== 'approved') return {}
   const { approvers, excluded } = gate.rules
-  const has = ({ by, breakGlass }: VoteRow) => breakGlass || (approvers.includes(by) && !excluded.includes(by))
-  const last = gate.votes.findLast((one) => one.counts && one.answer === 'approve' && has(one))
-  return fieldVariables(last?.fields ?? {})
+  const approvals = gate.votes.filter((one) => one.counts && one.answer === 'approve')
+  const last = approvals.findLast((one) => !one.breakGlass && approvers.includes(one.by) && !excluded.includes(one.by))
+  const broken = approvals.findLast((one) => one.breakGlass)
+  return fieldVariables({ ...last?.fields, ...broken?.fields })
 }

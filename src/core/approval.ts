@@ -306,6 +306,10 @@ export interface VoteFacts {
   readonly breakGlass?: { readonly operators: readonly string[]; readonly reason: string | undefined }
   /** What has changed since the gate, or the gate of the token, was opened. */
   readonly voided?: string
+  /** What was approved is being released, or has been. */
+  readonly isMoving?: boolean
+  /** Why it cannot be about what the gate is about now, if nobody is proven to have been shown that. */
+  readonly untimely?: string
 }
 
 export type Judgement =
@@ -318,20 +322,45 @@ export type Judgement =
 export function judgeVote(facts: VoteFacts): Judgement {
   const no = (why: string) => ({ counts: false, why }) as const
   const changed = facts.voided === undefined ? '' : ` (${facts.voided})`
-  if (facts.state !== 'open') return no(`the gate is ${facts.state}${changed}; no further vote is taken`)
-  const verdict = verdictOf(facts.rules, facts.votes, facts.now, facts.objections)
-  if (verdict.kind === 'expired') return no('the gate has expired')
-  const isLate = verdict.kind === 'open' && verdict.missing > 0 && isTimeOver(facts.rules, facts.now)
-  if (isLate && facts.answer === 'approve')
-    return no('the time of the gate is over; whether those who approved in time still may is asked of the forge')
+  const over = whyOver(facts, changed)
+  if (over !== undefined) return no(over)
   const by = facts.authenticated ?? (facts.trustSignals ? facts.claimedBy : undefined)
   if (by === undefined) return no(`${TOKEN_PROBLEMS[facts.tokenProblem ?? 'missing']}${changed}`)
+  if (facts.authenticated === undefined && facts.untimely !== undefined) return no(facts.untimely)
   const why = facts.breakGlass === undefined ? whyNotVote(facts, by) : whyNotBreak(facts, facts.breakGlass)
   if (why !== undefined) return no(why)
   const isPartial = facts.answer === 'reject' || facts.breakGlass !== undefined
   const filledIn = fillIn(facts.rules.form, facts.fields ?? {}, facts.matches, isPartial)
   if (filledIn.kind === 'fine') return { counts: true, by, values: filledIn.values }
   return { counts: false, why: problemSentence(filledIn.problems), problems: filledIn.problems }
+}
+
+/** Why no vote of this kind is taken any more, whoever gives it. */
+function whyOver(facts: VoteFacts, changed: string): string | undefined {
+  if (facts.state === 'approved') return whyDecided(facts)
+  if (facts.state !== 'open') return `the gate is ${facts.state}${changed}; no further vote is taken`
+  const verdict = verdictOf(facts.rules, facts.votes, facts.now, facts.objections)
+  if (verdict.kind === 'expired') return 'the gate has expired'
+  const isLate = verdict.kind === 'open' && verdict.missing > 0 && isTimeOver(facts.rules, facts.now)
+  return isLate && facts.answer === 'approve'
+    ? 'the time of the gate is over; whether those who approved in time still may is asked of the forge'
+    : undefined
+}
+
+/**
+ * What is approved and not yet released may still be rejected; and if it waits for its window, an operator need not wait.
+ * Undefined: so it is.
+ */
+function whyDecided({ answer, breakGlass, isMoving, rules, votes, now }: VoteFacts): string | undefined {
+  if (isMoving) return 'the gate is approved, and what it is about is released already; no further vote is taken'
+  const closed = closedAt(rules.window, now)
+  if (breakGlass === undefined && answer === 'reject') return undefined
+  if (breakGlass === undefined)
+    return closed === undefined
+      ? 'the gate is approved; no further vote is taken'
+      : `the gate is approved and waits ${closed.why}; it needs no further approval`
+  if (votes.some((one) => one.breakGlass)) return 'the gate was passed by break-glass already'
+  return closed === undefined ? 'the gate is approved and waits for no window; there is no glass to break' : undefined
 }
 
 function whyNotVote(facts: VoteFacts, by: string): string | undefined {

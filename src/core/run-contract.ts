@@ -155,6 +155,8 @@ export interface VoteSignal {
 
 export interface GateAnswer {
   readonly kind: 'open' | 'approved' | 'rejected' | 'expired'
+  /** Which opening of the gate this is about; absent: there is none, or an earlier release has not said. */
+  readonly id?: string
   /** "1 of 2 approvals; may approve: ben, eve". */
   readonly sentence: string
   /** Absent: it does not expire as it stands. */
@@ -262,6 +264,8 @@ export interface ControlActivities {
     readonly key: string
     readonly answer: Answer
     readonly vote: VoteSignal
+    /** Which opening of the gate the run stood at when it came; null: none. Absent: that is not known. */
+    readonly about?: string | null
   }): Promise<GateAnswer>
   expireGate(input: { readonly run: string; readonly gate: string }): Promise<GateAnswer>
   promote(input: {

@@ -14,6 +14,7 @@ import type {
 import { judgeVote, OVERRIDE, rulesChange, subjectChanges, verdictOf } from '../core/approval.ts'
 import type { Waiting } from '../core/events.ts'
 import type { FieldValues } from '../core/form.ts'
+import { isOutcome } from '../core/outcome.ts'
 import { matchesPattern } from '../pattern/pattern.ts'
 import type { Database, Writing } from './database.ts'
 import { fromJson, recordAudit } from './database.ts'
@@ -52,6 +53,7 @@ export function createGates(database: Database): Gates {
           voided: null,
           reminded: 0,
           reminded_at: null,
+          moving_since: null,
         }
         await tx.db.insertInto('gates').values(gate).execute()
         const detail = { subject, rules }
@@ -129,7 +131,8 @@ export function createGates(database: Database): Gates {
           .selectFrom('gates')
           .innerJoin('runs', 'runs.id', 'gates.run')
           .select(['gates.id', 'gates.run'])
-          .where('gates.state', '=', 'open')
+          // What is approved may wait for its window.
+          .where('gates.state', 'in', ['open', 'approved'])
           .where('runs.status', 'in', OPEN_STATUSES)
           .execute()
         for (const { id, run } of open)
@@ -148,6 +151,24 @@ export function createGates(database: Database): Gates {
         const votes = await votesOf(tx.db, [gate.id])
         if (verdictNow(gate, votes, objections, tx.now, now).kind !== 'approved') return
         await approve(tx, gate, now.rules)
+      }),
+
+    moves: (id, key, event) =>
+      database.write(async (tx) => {
+        const { gate } = await standing(tx.db, id)
+        if (gate?.state !== 'approved') return false
+        if (gate.moving_since === null)
+          await tx.db.updateTable('gates').set({ moving_since: tx.now }).where('id', '=', id).execute()
+        await appendEvents(tx, gate.run, key, [event])
+        return true
+      }),
+
+    stays: (id, key, event) =>
+      database.write(async (tx) => {
+        const { gate } = await standing(tx.db, id)
+        if (gate === undefined) return
+        await tx.db.updateTable('gates').set({ moving_since: null }).where('id', '=', id).execute()
+        await appendEvents(tx, gate.run, key, [event])
       }),
 
     remind: (id, number, stillAsked) =>
@@ -331,16 +352,11 @@ async function vote(tx: Writing, input: Parameters<Gates['vote']>[0]): ReturnTyp
   const { db, now } = tx
   const { run, answer, claimedBy, channel } = input
   const gate = await currentGate(db, run, input.gate)
+  const ended = await whyEnded(db, run)
   if (gate === undefined) {
-    const why = `the run has no gate "${input.gate}" yet`
-    await recordAudit(tx, {
-      by: claimedBy,
-      channel,
-      action: 'gate.vote',
-      on: `${run}/${input.gate}`,
-      detail: { answer, counts: false, why, authenticated: false, proof: 'nobody', ...shownOf(input) },
-    })
-    return { verdict: { kind: 'open', approvals: 0, missing: 1 }, by: claimedBy, counts: false, why }
+    const why = ended ?? (input.gate === '' ? 'the run has no gate' : `the run has no gate "${input.gate}" yet`)
+    await recordOnce(tx, input.gate === '' ? run : `${run}/${input.gate}`, input, why)
+    return { verdict: { kind: 'open', approvals: 0, missing: 1 }, by: claimedBy, channel, counts: false, why }
   }
 
   const seen = await db
@@ -353,7 +369,8 @@ async function vote(tx: Writing, input: Parameters<Gates['vote']>[0]): ReturnTyp
   if (seen !== undefined) {
     const objections = await objectionsTo(db, [gate.id])
     const verdict = verdictNow(gate, await votesOf(db, [gate.id]), objections, now, input.now)
-    return { verdict, by: seen.by, counts: seen.counts === 1, ...(seen.why === null ? {} : { why: seen.why }) }
+    const { by, channel } = seen
+    return { verdict, by, channel, counts: seen.counts === 1, ...(seen.why === null ? {} : { why: seen.why }) }
   }
 
   const token = await useToken(tx, gate, input.token)
@@ -361,7 +378,8 @@ async function vote(tx: Writing, input: Parameters<Gates['vote']>[0]): ReturnTyp
   const rules = rulesNow(gate, input.now)
   const objections = await objectionsTo(db, [gate.id])
   const isBreaking = input.breakGlass === true
-  const judged = judgeVote({
+  const untimely = whyUntimely(gate, input.about)
+  const facts: VoteFacts = {
     state: gate.state as GateState,
     rules,
     ...token,
@@ -374,7 +392,11 @@ async function vote(tx: Writing, input: Parameters<Gates['vote']>[0]): ReturnTyp
     matches: matchesPattern,
     ...(input.fields === undefined ? {} : { fields: input.fields }),
     ...(isBreaking ? { breakGlass: { operators: input.operators ?? [], reason: input.comment } } : {}),
-  })
+    ...(gate.moving_since === null ? {} : { isMoving: true }),
+    ...(untimely === undefined ? {} : { untimely }),
+  }
+  // Nobody is left to act on it.
+  const judged = ended === undefined ? judgeVote(facts) : ({ counts: false, why: ended } as const)
   const proof: Proof = token.proof ?? (judged.counts ? 'trusted_signal' : 'nobody')
   const fields = judged.counts ? judged.values : input.fields
   const row: Schema['votes'] = {
@@ -429,8 +451,23 @@ async function vote(tx: Writing, input: Parameters<Gates['vote']>[0]): ReturnTyp
     })
     if (isBreaking) await markBroken(tx, gate, row)
   }
-  const { by } = row
-  return judged.counts ? { verdict, by, counts: true } : { verdict, by, counts: false, why: judged.why }
+  const told = { verdict, by: row.by, channel: row.channel }
+  return judged.counts ? { ...told, counts: true } : { ...told, counts: false, why: judged.why }
+}
+
+async function whyEnded(db: Transaction<Schema>, id: string): Promise<string | undefined> {
+  const run = await db.selectFrom('runs').select(['number', 'status']).where('id', '=', id).executeTakeFirst()
+  return run !== undefined && isOutcome(run.status)
+    ? `run ${run.number} has ended: ${run.status}; retry it first`
+    : undefined
+}
+
+/** Whoever proves nothing may have been shown anything. */
+function whyUntimely({ id }: Gate, about: string | null | undefined): string | undefined {
+  if (about === undefined || about === id) return undefined
+  return about === null
+    ? 'it was sent before the gate was open, when nobody had been shown what it is about; look at it and vote anew'
+    : 'it was sent for an earlier opening of the gate; look at what it is about now and vote anew'
 }
 
 async function override(tx: Writing, input: Parameters<Gates['override']>[0]): Promise<void> {
@@ -487,8 +524,13 @@ async function override(tx: Writing, input: Parameters<Gates['override']>[0]): P
 }
 
 /** Of a vote for a gate that is not there. */
-function shownOf({ comment, fields, breakGlass }: Parameters<Gates['vote']>[0]) {
-  return { comment, fields, breakGlass }
+async function recordOnce(tx: Writing, on: string, input: Parameters<Gates['vote']>[0], why: string): Promise<void> {
+  const { key, answer, claimedBy, channel, comment, fields, breakGlass } = input
+  const known = await tx.db.selectFrom('audit').select('detail').where('on', '=', on).execute()
+  if (known.some(({ detail }) => detail !== null && fromJson<{ key?: string }>(detail).key === key)) return
+  const shown = { comment, fields, breakGlass, key }
+  const detail = { answer, counts: false, why, authenticated: false, proof: 'nobody', ...shown }
+  await recordAudit(tx, { by: claimedBy, channel, action: 'gate.vote', on, detail })
 }
 
 /** Run and gate say it for ever. */
@@ -605,6 +647,7 @@ function fromGate(gate: Gate, votes: readonly Schema['votes'][], objections: rea
     state: gate.state as GateState,
     openedAt: gate.opened_at,
     ...(gate.decided_at === null ? {} : { decidedAt: gate.decided_at }),
+    ...(gate.moving_since === null ? {} : { movingSince: gate.moving_since }),
     ...(gate.voided === null ? {} : { voided: gate.voided }),
     ...(gate.reminded_at === null ? {} : { reminded: { count: gate.reminded, at: gate.reminded_at } }),
     votes: votes.map(toVoteRow),

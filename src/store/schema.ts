@@ -266,6 +266,8 @@ export interface Schema {
     /** How many of its reminders are out, and when the last one went. */
     reminded: number
     reminded_at: number | null
+    /** Since when what it approved is being released, or has been; null: it is not. */
+    moving_since: number | null
   }
   votes: {
     gate: string
@@ -1128,6 +1130,11 @@ export const MIGRATIONS: Readonly<Record<string, Migration>> = {
       await db.schema.alterTable('manual_answers').addColumn('void_why', 'text').execute()
       await db.schema.alterTable('manual_evidence').addColumn('gone', 'text').execute()
       await index(db, 'manual_evidence', ['digest'])
+    },
+  },
+  '016_gate_moves': {
+    async up(db: Kysely<unknown>): Promise<void> {
+      await db.schema.alterTable('gates').addColumn('moving_since', 'bigint').execute()
     },
   },
 }

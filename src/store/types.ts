@@ -415,6 +415,8 @@ export interface GateRow {
   readonly state: GateState
   readonly openedAt: number
   readonly decidedAt?: number
+  /** Since when what it approved is being released, or has been: nobody can reject it any more. */
+  readonly movingSince?: number
   /** What has changed since, if that is why it is void: `commit: 3f2a… → 9c1e…`. */
   readonly voided?: string
   /** The reminders that are out. */
@@ -494,7 +496,8 @@ export interface Gates {
   /**
    * Judges one vote by the pure function in core and records it, counted or not, in the votes and in the audit, and
    * the gate's decision if it brings one. Idempotent by `key`. Without a valid token the vote is recorded and does not
-   * count, unless `trustSignals`.
+   * count, unless `trustSignals`; and then only for the opening of the gate that it was sent for. None counts when the run
+   * has ended.
    */
   vote(input: {
     readonly key: string
@@ -514,13 +517,28 @@ export interface Gates {
     readonly operators?: readonly string[]
     /** Otherwise it is judged by the rules that the gate was last opened with. */
     readonly now?: RulesNow
-  }): Promise<{ readonly verdict: Verdict; readonly by: string; readonly counts: boolean; readonly why?: string }>
+    /** The gate's id that was open when it was sent; null: none was. Absent: nobody knows. */
+    readonly about?: string | null
+  }): Promise<{
+    readonly verdict: Verdict
+    readonly by: string
+    readonly channel: string
+    readonly counts: boolean
+    readonly why?: string
+  }>
   /** Whose token it is; undefined: none of ours. Uses it up in no way. */
   personOfToken(token: string): Promise<string | undefined>
-  /** Every run that waits at an open gate, or for an environment, looks anew, once by `key`: what it waits for may have changed. */
+  /** Every run that waits at a gate, or for an environment, looks anew, once by `key`: what it waits for may have changed. */
   wakeAll(key: string): Promise<void>
   /** Approves an open gate if it is by its votes, at this moment: what waited for its window passes. */
   settle(now: RulesNow): Promise<void>
+  /**
+   * What it approved is released from now on, and the event says so. False, and nothing has happened: it is not approved
+   * any more. Whoever has come first stands: a rejection, or this.
+   */
+  moves(gate: string, key: string, event: RunEvent): Promise<boolean>
+  /** It was not released after all, as the event says: it can be rejected again. */
+  stays(gate: string, key: string, event: RunEvent): Promise<void>
   /** Its reminder of this number, from 1, is out: an event and an entry of the audit, once. */
   remind(gate: string, number: number, stillAsked: readonly string[]): Promise<void>
   /** Changes nothing before the gate's time is over by this clock, whatever another clock says; nor if enough have approved. */

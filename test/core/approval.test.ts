@@ -343,6 +343,14 @@ describe('a vote', () => {
     },
   )
 
+  test('that proves nobody counts only for what was shown when it was sent, wherever signals are trusted', () => {
+    const trusted = { ...signal, trustSignals: true, untimely: 'it was sent before the gate was open' }
+
+    expect(judgeVote(trusted)).toEqual({ counts: false, why: 'it was sent before the gate was open' })
+    // A token is itself about one opening of the gate.
+    expect(judgeVote({ ...trusted, authenticated: 'ada' })).toMatchObject({ counts: true })
+  })
+
   test('is too late at the time of expiry, even if nobody has closed the gate yet', () => {
     expect(judgeVote({ ...facts, now: 999 }).counts).toBe(true)
     expect(judgeVote({ ...facts, now: 1000 })).toEqual({ counts: false, why: 'the gate has expired' })
@@ -405,6 +413,37 @@ describe('break-glass', () => {
     ['as a rejection', { answer: 'reject' }, 'only passes a gate'],
   ] as const)('does not count %s', (_, over, why) => {
     expect(judgeVote({ ...facts, ...over })).toMatchObject({ counts: false, why: expect.stringContaining(why) })
+  })
+
+  const freezes = [{ zone: 'UTC', from: '1969-12-30', to: '1970-01-02', reason: 'fair' }]
+  const held = { ...facts, state: 'approved', rules: { ...RULES, window: { freezes } }, votes: [yes('ada')] } as const
+
+  test('passes what is approved and waits for its window, and nothing that waits for none, is released, or is broken', () => {
+    const broken = { by: 'ops', answer: 'approve', breakGlass: true } as const
+
+    // Long after the gate would have expired: it was decided in time.
+    expect(judgeVote({ ...held, now: 86_400_000 })).toMatchObject({ counts: true, by: 'ops' })
+    expect(judgeVote({ ...held, rules: RULES })).toMatchObject({ why: expect.stringContaining('waits for no window') })
+    expect(judgeVote({ ...held, isMoving: true })).toMatchObject({ why: expect.stringContaining('released already') })
+    expect(judgeVote({ ...held, votes: [broken] })).toMatchObject({ why: expect.stringContaining('already') })
+    expect(judgeVote({ ...held, authenticated: 'ada' })).toMatchObject({
+      why: expect.stringContaining('may not break'),
+    })
+  })
+
+  test('is not the only word on what is approved: who may reject may, until it is released', () => {
+    const { breakGlass: __, ...vote } = held
+    const rejection = { ...vote, answer: 'reject', authenticated: 'bob', now: 86_400_000 } as const
+
+    expect(judgeVote(rejection)).toMatchObject({ counts: true, by: 'bob' })
+    expect(judgeVote({ ...rejection, rules: RULES })).toMatchObject({ counts: true })
+    expect(judgeVote({ ...rejection, isMoving: true })).toMatchObject({ counts: false })
+    expect(judgeVote({ ...rejection, authenticated: 'zoe' })).toMatchObject({
+      why: expect.stringContaining('approvers:'),
+    })
+    expect(judgeVote({ ...rejection, answer: 'approve' })).toMatchObject({
+      why: expect.stringMatching(/waits until .*fair; it needs no further approval/),
+    })
   })
 
   test('is no matter of trust: a signal that nobody stands for does not count where signals are trusted', () => {

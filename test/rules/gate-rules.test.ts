@@ -110,13 +110,14 @@ test('of the fields that were filled in those of whoever had lost the right at t
 
 test('what is told of a vote names whom it was judged as, and not whom its message names', async () => {
   it = await startRelease()
-  const token = await it.team.store.gates.mintToken(it.run, 'signoff', 'ben', 'signal', 60_000)
-  const vote = { who: 'olga', token }
+  const token = await it.team.store.gates.mintToken(it.run, 'signoff', 'ben', 'cli', 60_000)
+  const vote = { who: 'olga', channel: 'web', token }
 
   await it.activities.castVote({ run: it.run, gate: 'signoff', key: '1', answer: 'approve', vote })
 
   const events = (await it.team.store.events.of(it.run)).map(({ event }) => event)
-  expect(events.filter(({ type }) => type === 'gate.voted.v1')).toMatchObject([{ by: 'ben', counts: true }])
+  const voted = events.filter(({ type }) => type === 'gate.voted.v1')
+  expect(voted).toMatchObject([{ by: 'ben', channel: 'cli', counts: true }])
 })
 
 test('a permission is the one that the forge gives at that moment, and of a forge that cannot be asked nobody has any', async () => {
@@ -181,6 +182,79 @@ test('what was approved before a freeze is not moved in it, by no retry', async 
   it.team.pass(3 * DAY_MS)
   expect(await it.openGate()).toMatchObject({ kind: 'approved' })
   expect(await it.promote()).toEqual({ outcome: 'succeeded' })
+})
+
+test('what is approved and waits for its hours may be rejected; and whoever breaks the glass need not wait for them', async () => {
+  const fair = { freezes: [{ zone: 'UTC', from: date(-1), to: date(1), reason: 'fair' }] }
+  it = await startRelease({ people: '  ops: { roles: [operator] }' })
+  await votes('ben')
+  gateConfig().window = fair
+  expect(await it.openGate()).toMatchObject({ kind: 'open' })
+
+  const ballot = { gate: await it.gate(), answer: 'approve', by: 'ops', channel: 'api', comment: 'it is down' } as const
+  const breaking = { ...ballot, breakGlass: true } as const
+  expect(await ballots().judge(breaking)).toMatchObject({ counts: true })
+  await ballots().cast(breaking, 'b')
+  await it.deliver()
+  const ops = it.team.config.people.ops as { roles: readonly string[] }
+  ops.roles = ['developer']
+  // Who broke it may do that no more: the hours hold again.
+  expect(await it.openGate()).toMatchObject({ kind: 'open' })
+  await expect(it.promote()).rejects.toThrow(/waits until .* frozen/)
+  ops.roles = ['operator']
+
+  expect(await it.openGate()).toMatchObject({ kind: 'approved', broken: expect.stringContaining('by ops: it is down') })
+  expect(await it.team.store.gates.toReview()).toHaveLength(1)
+  expect(await it.promote()).toEqual({ outcome: 'succeeded' })
+  // What has been released is not rejected any more.
+  const late = { gate: await it.gate(), answer: 'reject', by: 'ben', channel: 'api', comment: 'no' } as const
+  expect(await ballots().judge(late)).toMatchObject({ why: expect.stringContaining('released already') })
+})
+
+test('a rejection of what waits for its hours keeps it from production, also when they have come', async () => {
+  it = await startRelease()
+  await votes('ben')
+  gateConfig().window = { freezes: [{ zone: 'UTC', from: date(-1), to: date(1), reason: 'fair' }] }
+  await expect(it.promote()).rejects.toThrow(/frozen/)
+
+  expect(await votes('cyd', 'reject')).toMatchObject({ counts: true })
+  it.team.pass(3 * DAY_MS)
+
+  expect(await it.openGate()).toMatchObject({ kind: 'rejected' })
+  expect(await it.promote()).toMatchObject({ outcome: 'failed', reason: 'the gate is rejected, not approved' })
+  const verdicts = (await it.team.store.events.of(it.run)).flatMap(({ event }) =>
+    event.type === 'gate.decided.v1' ? [event.verdict] : [],
+  )
+  expect(verdicts).toEqual(['approved', 'rejected'])
+})
+
+test('a vote that does not count keeps nothing from waiting for its hours, and decides nothing a second time', async () => {
+  it = await startRelease()
+  await votes('ben')
+  gateConfig().window = { freezes: [{ zone: 'UTC', from: date(-1), to: date(1), reason: 'fair' }] }
+
+  const vote = { who: 'ben', comment: 'again' }
+  const answer = await it.activities.castVote({ run: it.run, gate: 'signoff', key: 'x', answer: 'approve', vote })
+
+  expect(answer).toMatchObject({ kind: 'open', sentence: expect.stringContaining('waits until') })
+  const events = (await it.team.store.events.of(it.run)).map(({ event }) => event)
+  expect(events.filter(({ type }) => type === 'gate.decided.v1')).toHaveLength(1)
+})
+
+test('signals are trusted for what the gate was opened for, and no earlier', async () => {
+  it = await startRelease()
+  Object.assign(it.team.config, { trustTemporalAccess: true })
+  const vote = { who: 'ben' }
+  const sent = { run: it.run, gate: 'signoff', answer: 'approve', vote } as const
+
+  const early = await it.activities.castVote({ ...sent, key: '1', about: null })
+  const now = await it.activities.castVote({ ...sent, key: '2', about: (await it.gate()).id })
+
+  expect([early.kind, now.kind]).toEqual(['open', 'approved'])
+  expect((await it.gate()).votes).toMatchObject([
+    { by: 'ben', counts: false, why: expect.stringContaining('before the gate was open') },
+    { by: 'ben', counts: true, proof: 'trusted_signal' },
+  ])
 })
 
 test('rules that the operator has changed void what was approved by others, and say how', async () => {

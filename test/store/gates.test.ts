@@ -54,8 +54,13 @@ await onEveryDatabase((lab) => {
     const first = await vote(store, 'ada')
     const second = await vote(store, 'bob')
 
-    expect(first).toEqual({ verdict: { kind: 'open', approvals: 1, missing: 1 }, by: 'ada', counts: true })
-    expect(second).toEqual({ verdict: { kind: 'approved' }, by: 'bob', counts: true })
+    expect(first).toEqual({
+      verdict: { kind: 'open', approvals: 1, missing: 1 },
+      by: 'ada',
+      channel: 'cli',
+      counts: true,
+    })
+    expect(second).toEqual({ verdict: { kind: 'approved' }, by: 'bob', channel: 'cli', counts: true })
     expect(await store.gates.get(RUN, GATE)).toMatchObject({ state: 'approved', votes: [{ by: 'ada' }, { by: 'bob' }] })
     const actions = (await store.audit.list({ limit: 9 })).map((row) => `${row.by} ${row.action}`)
     expect(actions).toEqual([
@@ -173,6 +178,93 @@ await onEveryDatabase((lab) => {
     expect((await store.audit.list({ limit: 9 }))[1]?.detail).toMatchObject({
       ...{ counts: true, authenticated: false, proof: 'trusted_signal', claimedBy: 'ada', subject: SUBJECT },
     })
+  })
+
+  test('a trusted signal counts only for the opening of the gate that it was sent for', async () => {
+    const { store } = lab()
+    await newRun(store)
+    const { id } = await open(store)
+    const sent = (key: string, about: string | null) => {
+      const signal = { key, run: RUN, gate: GATE, answer: 'approve', claimedBy: 'ada', channel: 'signal' } as const
+      return store.gates.vote({ ...signal, trustSignals: true, about })
+    }
+
+    const early = await sent('1', null)
+    await open(store, OTHER)
+    const old = await sent('2', id)
+    const now = await sent('3', `${RUN}/${GATE}/2`)
+
+    expect(early).toMatchObject({ counts: false, why: expect.stringContaining('sent before the gate was open') })
+    expect(old).toMatchObject({ counts: false, why: expect.stringContaining('earlier opening of the gate') })
+    expect(now).toMatchObject({ counts: true })
+    const votes = (await store.gates.ofRun(RUN)).flatMap((gate) => gate.votes)
+    expect(votes).toMatchObject([{ why: early.why }, { why: old.why }, { by: 'ada', counts: true }])
+  })
+
+  test('what is approved can be rejected until it is released, and again when it was not released after all', async () => {
+    const { store } = lab()
+    await newRun(store)
+    const { id } = await open(store, SUBJECT, { ...RULES, quorum: 1 })
+    const moved = { type: 'promotion.judged.v1', branch: 'production', commit: commit('a') } as const
+    const refused = { type: 'promotion.refused.v1', branch: 'production', why: 'protected' } as const
+
+    expect(await store.gates.moves(id, 'judged/1', moved)).toBe(false)
+    await vote(store, 'ada')
+    expect(await store.gates.moves(id, 'judged/1', moved)).toBe(true)
+    expect(await vote(store, 'bob', { answer: 'reject', key: '2' })).toMatchObject({
+      counts: false,
+      why: expect.stringContaining('released already'),
+    })
+    expect((await store.gates.get(RUN, GATE))?.movingSince).toBeDefined()
+    await store.gates.stays(id, 'refused/1', refused)
+    expect(await vote(store, 'bob', { answer: 'reject', key: '3' })).toMatchObject({ counts: true })
+    // The rejection was first.
+    expect(await store.gates.moves(id, 'judged/2', moved)).toBe(false)
+
+    expect(await store.gates.get(RUN, GATE)).toMatchObject({ state: 'rejected' })
+    const events = (await store.events.of(RUN)).map(({ event }) => event.type)
+    expect(events.filter((type) => type.startsWith('promotion'))).toEqual([
+      'promotion.judged.v1',
+      'promotion.refused.v1',
+    ])
+  })
+
+  test('break-glass passes what waits for its window, and marks it as any other does', async () => {
+    const { store, clock } = lab()
+    const { number } = await newRun(store)
+    const day = (ms: number) => new Date(ms).toISOString().slice(0, 10)
+    const freeze = { zone: 'UTC', from: day(clock.now - 86_400_000), to: day(clock.now + 86_400_000), reason: 'fair' }
+    const { id } = await open(store, SUBJECT, { ...RULES, quorum: 1 })
+    await vote(store, 'ada')
+    const rules = { ...RULES, quorum: 1, window: { freezes: [freeze] } }
+    const token = await store.gates.mintToken(RUN, GATE, 'ops', 'cli', 60_000)
+
+    const broken = await store.gates.vote({
+      ...{ key: 'b', run: RUN, gate: GATE, answer: 'approve', claimedBy: 'ops', channel: 'cli', trustSignals: false },
+      ...{ token, breakGlass: true, operators: ['ops'], comment: 'the site is down', now: { gate: id, rules } },
+    })
+
+    expect(broken).toMatchObject({ counts: true, verdict: { kind: 'approved' } })
+    expect((await store.gates.toReview()).map((gate) => gate.id)).toEqual([id])
+    expect((await store.runs.byNumber(number))?.broken).toMatchObject({ gate: GATE, by: 'ops' })
+  })
+
+  test('when the run has ended no vote counts, and whoever sent it is told, also where there is no gate, once', async () => {
+    const { store } = lab()
+    await newRun(store)
+    const none = { key: 'n', run: RUN, gate: '', answer: 'approve', claimedBy: 'ada', channel: 'signal' } as const
+    await open(store)
+    await store.events.append(RUN, 'end', [{ type: 'run.finished.v1', try: 1, outcome: 'canceled' }])
+
+    const late = await vote(store, 'ada')
+    await store.gates.vote({ ...none, trustSignals: true })
+    const nowhere = await store.gates.vote({ ...none, trustSignals: true })
+
+    expect(late).toMatchObject({ counts: false, why: expect.stringContaining('has ended: canceled; retry it first') })
+    expect((await store.gates.get(RUN, GATE))?.votes).toMatchObject([{ by: 'ada', why: late.why }])
+    expect(nowhere).toMatchObject({ counts: false, why: late.why })
+    const told = (await store.audit.list({ limit: 99 })).filter(({ on }) => on === RUN)
+    expect(told).toMatchObject([{ by: 'ada', action: 'gate.vote', detail: { counts: false, why: late.why } }])
   })
 
   test('a new subject voids the gate, its votes and its tokens', async () => {
@@ -301,7 +393,7 @@ await onEveryDatabase((lab) => {
     const again = await store.gates.review(id, { by: 'bob', comment: 'too late', channel: 'cli' })
 
     expect(developer).toMatchObject({ counts: false, why: expect.stringContaining('dev may not break the glass') })
-    expect(operator).toEqual({ verdict: { kind: 'approved' }, by: 'ops', counts: true })
+    expect(operator).toEqual({ verdict: { kind: 'approved' }, by: 'ops', channel: 'cli', counts: true })
     expect([own, review, again]).toEqual(['own', 'reviewed', 'known'])
     expect(waiting.map((gate) => gate.id)).toEqual([id])
     expect(await store.gates.toReview()).toEqual([])

@@ -634,6 +634,141 @@ describe('a gate', () => {
   })
 })
 
+describe('a vote', () => {
+  const waits = () => ApplicationFailure.create({ message: 'frozen', type: 'waits', nextRetryDelay: '1 hour' })
+  const approved = { kind: 'approved', id: 'g/1', sentence: 'approved by ben' } as const
+
+  it('that came in the moment in which the gate was decided is judged, too, and may reject it', async () => {
+    const ready = latch()
+    const run = stand.play([TEST, GATE, PROMOTE], {
+      on: {
+        async runSegment() {
+          await ready.opened
+          return { kind: 'ended', outcome: 'succeeded', lost: false }
+        },
+        castVote: async ({ answer }) =>
+          answer === 'reject' ? { kind: 'rejected', id: 'g/1', sentence: 'by tess: no' } : approved,
+      },
+    })
+    const { handle, end } = await stand.start(run)
+    await asked(run, 'runSegment')
+
+    await handle.signal('approve', { who: 'ben', token: 'good' })
+    await handle.signal('reject', { who: 'tess', token: 'good' })
+    ready.open()
+
+    expect(await end()).toMatchObject({ type: 'failed', message: 'signoff: rejected: by tess: no' })
+    expect(run.calls).not.toContain('promote')
+  })
+
+  it('against what is approved and waits for its hours ends the run as a rejected gate does', async () => {
+    const run = stand.play([GATE, PROMOTE], {
+      on: {
+        openGate: async () => approved,
+        promote: async () => Promise.reject(waits()),
+        castVote: async ({ answer, vote }) =>
+          answer === 'reject' && vote.token === 'good'
+            ? { kind: 'rejected', id: 'g/1', sentence: 'by tess: no' }
+            : approved,
+      },
+    })
+    const { handle, end } = await stand.start(run)
+    await asked(run, 'promote')
+
+    await handle.signal('reject', { who: 'tess', token: 'forged' })
+    await handle.signal('reject', { who: 'tess', token: 'good' })
+
+    expect(await end()).toMatchObject({ type: 'failed', message: 'promote: rejected: by tess: no' })
+    expect(run.asked('castVote')).toMatchObject([
+      { gate: 'signoff', answer: 'reject', about: 'g/1' },
+      { gate: 'signoff', answer: 'reject', about: 'g/1' },
+    ])
+    expect(run.asked('promote')).toHaveLength(1)
+  })
+
+  it('that breaks the glass of what waits for its hours has it promoted at once, and the run says so for ever', async () => {
+    const broken = 'signoff was passed by break-glass by ops: the site is down'
+    let isBroken = false
+    const run = stand.play([GATE, PROMOTE], {
+      on: {
+        openGate: async () => approved,
+        promote: async () => (isBroken ? { outcome: 'succeeded' } : Promise.reject(waits())),
+        async castVote({ vote }) {
+          isBroken ||= vote.breakGlass === true
+          return isBroken ? { ...approved, broken } : approved
+        },
+      },
+    })
+    const started = await stand.start(run)
+    await asked(run, 'promote')
+
+    await started.handle.signal('approve', { who: 'ben' })
+    await asked(run, 'castVote')
+    const before = run.asked('promote').length
+    await started.handle.signal('approve', { who: 'ops', token: 'good', breakGlass: true })
+    const end = await started.end()
+
+    expect(before).toBe(1)
+    expect(end.status).toBe('COMPLETED')
+    expect(run.asked('promote')).toHaveLength(2)
+    expect(await detailsOf(started)).toContain(broken)
+  })
+
+  it('that nobody asks for any more is handed in yet, whether the run succeeds, fails, or has no gate at all', async () => {
+    const ends = async (stages: readonly Stage[], on: Partial<Activities>) => {
+      const reached = latch()
+      const cleaned = latch()
+      const run = stand.play(stages, {
+        on: {
+          ...on,
+          async finishTry() {
+            reached.open()
+            await cleaned.opened
+          },
+        },
+      })
+      const { handle, end } = await stand.start(run)
+      await reached.opened
+      await handle.signal('approve', { who: 'tess', token: 'good' })
+      cleaned.open()
+      await end()
+      return run.asked('castVote').map(({ gate, vote }) => `${gate}: ${vote.who}`)
+    }
+
+    expect(await ends([GATE, PROMOTE], { openGate: async () => approved })).toEqual(['signoff: tess'])
+    expect(await ends([TEST, GATE], { runSegment: segments({ unit: ['failed'] }) })).toEqual(['signoff: tess'])
+    expect(await ends([TEST], {})).toEqual([': tess'])
+  })
+
+  it('says which opening of the gate the run stood at when it came, so that nobody votes on what nobody was shown', async () => {
+    const ready = latch()
+    const run = stand.play([TEST, GATE], {
+      on: {
+        async runSegment() {
+          await ready.opened
+          return { kind: 'ended', outcome: 'succeeded', lost: false }
+        },
+        openGate: async () => ({ kind: 'open', id: 'g/1', sentence: '0 of 1' }),
+        castVote: async ({ vote }) =>
+          vote.comment === 'late' ? approved : { kind: 'open', id: 'g/2', sentence: '0 of 1, opened anew' },
+      },
+    })
+    const { handle, end } = await stand.start(run)
+    await asked(run, 'runSegment')
+    await handle.signal('approve', { who: 'tess', comment: 'early' })
+    ready.open()
+    await asked(run, 'castVote')
+    await asked(run, 'showWaiting', 2)
+    await handle.signal('approve', { who: 'tess', comment: 'late' })
+    await end()
+
+    expect(run.asked('castVote')).toMatchObject([
+      { vote: { comment: 'early' }, about: null },
+      { vote: { comment: 'late' }, about: 'g/2' },
+    ])
+  })
+})
+
 describe('an environment', () => {
   it('is waited for, and taken when the wake-up comes', async () => {
     let free = false
