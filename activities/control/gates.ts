@@ -117,6 +117,8 @@ export function createGateActivities(context: ControlContext) {
 
   /** A retry outside the hours, of what was approved before: the gate holds it until they begin. */
   async function heldByWindow(row: GateRow): Promise<GateAnswer | undefined> {
+    // It was judged to go, and may have: the promotion finds out, and waits if it has not.
+    if (row.movingSince !== undefined) return undefined
     const rules = await rights.now(row, [])
     const closed = closedAt(rules.window, context.clock())
     if (closed === undefined || isBrokenNow(rights, rules, row.votes)) return undefined
