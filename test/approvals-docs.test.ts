@@ -103,6 +103,27 @@ describe('docs/approvals.md', () => {
     })
   })
 
+  test('shows what is missing of which group, and who may answer', async () => {
+    const people = ['ada', 'ben', 'cyd']
+    const groups = [
+      { from: ['team:qa'], count: 1, members: ['ben', 'tess'] },
+      { from: ['role:approver', 'forge:maintain'], count: 2, members: people },
+    ]
+    const { run } = await gateOn(server, { groups, quorum: 3, approvers: [...people, 'tess'], excluded: [] })
+    const token = await server.store.gates.mintToken(run.id, 'approval', 'ada', 'cli', 60_000)
+    await server.store.gates.vote({
+      ...{ key: '1', run: run.id, gate: 'approval', answer: 'approve', claimedBy: 'ada', token, channel: 'cli' },
+      trustSignals: false,
+    })
+
+    const [one, all] = await play('ben', [`penstock gates ${run.number}`, 'penstock gates'])
+
+    expect(one?.out).toContain(blocks('Rules', 'text')[0])
+    expect(all?.out).toMatch(
+      /approval +production .* 1 of 3 +1 of team:qa, 1 of role:approver or forge:maintain +ben, cyd, tess/,
+    )
+  })
+
   test('shows how several gates are answered', async () => {
     for (let n = 1; n < 7; n++) await server.run()
     for (let n = 7; n < 10; n++) await gateOn(server)

@@ -5,10 +5,13 @@ import {
   brokenSentence,
   type GateRules,
   type GateState,
+  nameOf,
+  type Objection,
   type Standing,
   type Subject,
 } from '../../core/approval.ts'
 import { type FieldValues, fromText } from '../../core/form.ts'
+import { closedAt } from '../../core/window.ts'
 import { ApiError } from '../client.ts'
 import { type Context, command, printJson, runNumber } from '../context.ts'
 import { duration, table, visible } from '../text.ts'
@@ -23,6 +26,9 @@ interface Gate {
   readonly rules: GateRules
   readonly openedAt: number
   readonly standing?: Standing
+  /** Since when what it approved is being released. */
+  readonly movingSince?: number
+  readonly objections?: readonly Objection[]
   readonly votes: readonly {
     readonly by: string
     readonly answer: Answer
@@ -59,7 +65,7 @@ export function voteCommand(context: Context, answer: Answer): Command {
     const [number, ...more] = numbers
     if (number === undefined) return
     if (more.length > 0) return answerTogether(context, answer, numbers, options)
-    const gate = await chooseGate(context, number, options.gate)
+    const gate = await chooseGate(context, number, options.gate, answer === 'reject')
     const said = options.comment === undefined ? {} : { comment: options.comment }
     await answerOne(context, { number, gate, answer, options, act: answer, body: said })
   })
@@ -75,7 +81,7 @@ export function breakGlassCommand(context: Context): Command {
     .option('--gate <name>', 'which gate, if several wait')
     .option('--field <name=value>', 'what the form asks for; once for each field', collected, [])
     .action(async (number: number, options: Options & { reason: string }) => {
-      const gate = await chooseGate(context, number, options.gate)
+      const gate = await chooseGate(context, number, options.gate, true)
       const body = { reason: options.reason }
       await answerOne(context, { number, gate, answer: 'approve', options, act: 'break-glass', body })
     })
@@ -105,15 +111,18 @@ export function gatesCommand(context: Context): Command {
       if (number !== undefined) {
         const answer = await context.api().get<{ gates: Gate[] }>(`/runs/${number}/gates`)
         if (options.json) return printJson(context, answer)
-        return context.terminal.out(answer.gates.map(gateText).join('\n'))
+        return context.terminal.out(answer.gates.map((gate) => gateText(gate, context.now())).join('\n'))
       }
       const answer = await context.api().get<{ gates: Gate[]; toReview: Gate[] }>('/gates')
       if (options.json) return printJson(context, answer)
       const waiting = answer.gates.map((gate) => [
         ...[gate.run, gate.name, gate.environment, duration(context.now() - gate.openedAt)],
-        `${gate.standing?.approvals.length ?? 0} of ${gate.rules.quorum}`,
+        `${gate.rules.quorum - (gate.standing?.missing ?? gate.rules.quorum)} of ${gate.rules.quorum}`,
+        missingText(gate),
+        gate.standing?.shortage ?? gate.standing?.may.join(', ') ?? '',
       ])
-      context.terminal.out(table([['RUN', 'GATE', 'ENVIRONMENT', 'WAITS', 'APPROVALS'], ...waiting]))
+      const titles = ['RUN', 'GATE', 'ENVIRONMENT', 'WAITS', 'APPROVALS', 'MISSING', 'MAY APPROVE']
+      context.terminal.out(table([titles, ...waiting]))
       if (answer.toReview.length === 0) return
       const broken = answer.toReview.map((gate) => [
         ...[gate.run, gate.name, gate.broken?.by ?? '', gate.broken?.reason ?? ''],
@@ -123,7 +132,35 @@ export function gatesCommand(context: Context): Command {
     })
 }
 
-function gateText(gate: Gate): string {
+/** `1 of team:qa, 2 of role:approver`: of each group as many as it lacks. */
+function missingText({ standing }: Gate): string {
+  const groups = standing?.groups.filter(({ count, approvals }) => approvals.length < count) ?? []
+  return groups.map((one) => `${one.count - one.approvals.length} of ${nameOf(one)}`).join(', ') || 'none'
+}
+
+/** What an open gate waits for, group by group, and of whom. */
+function standingText({ standing, rules, objections = [] }: Gate, now: number): string {
+  if (standing === undefined) return ''
+  const { may, missing, shortage, groups } = standing
+  const rows = groups.map((one) => [
+    ...[`  ${one.approvals.length} of ${one.count}`, nameOf(one), one.approvals.join(', ')],
+    one.unasked ?? '',
+  ])
+  const closed = closedAt(rules.window, now)
+  const excluded = rules.excluded.filter((one) => rules.approvers.includes(one))
+  const lines = [
+    shortage ?? (missing > 0 ? `${missing} missing; may approve: ${may.join(', ')}` : 'enough have approved'),
+    ...objections.map(({ by, why }) => `held by ${by}, who ${why}`),
+    ...(shortage === undefined && excluded.length > 0
+      ? [`may not, because they wrote or pushed what is in it: ${excluded.join(', ')}`]
+      : []),
+    ...(closed === undefined ? [] : [`is not passed ${closed.why}`]),
+    ...(rules.expiresAt === undefined ? [] : [`expires ${new Date(rules.expiresAt).toISOString()}`]),
+  ]
+  return table(rows) + lines.map((line) => `  ${visible(line)}\n`).join('')
+}
+
+function gateText(gate: Gate, now: number): string {
   const { subject, rules, votes, broken, review } = gate
   const fields = (rules.form?.fields ?? []).map((field) => [
     `    ${field.name}`,
@@ -150,7 +187,7 @@ function gateText(gate: Gate): string {
       : []),
     ...(rules.form?.instructions?.split('\n').map((line) => `  | ${visible(line)}`) ?? []),
   ]
-  return `${lines.join('\n')}\n${table(fields)}${table(cast)}`
+  return `${lines.join('\n')}\n${standingText(gate, now)}${table(fields)}${table(cast)}`
 }
 
 async function answerOne(
@@ -207,7 +244,7 @@ async function answerTogether(
   const unknown: Result[] = []
   for (const run of new Set(numbers)) {
     try {
-      const gate = await chooseGate(context, run, options.gate)
+      const gate = await chooseGate(context, run, options.gate, answer === 'reject')
       if (!options.json) context.terminal.err(shownText(answer, gate))
       gates.push({ run, gate: gate.name, ...seenOf(gate, options) })
     } catch (err) {
@@ -282,12 +319,20 @@ export function voteTokenCommand(context: Context): Command {
     })
 }
 
-async function chooseGate(context: Context, number: number, name: string | undefined): Promise<Gate> {
+/** @param isHeldToo also one that is approved and not yet released, where none is open */
+async function chooseGate(
+  context: Context,
+  number: number,
+  name: string | undefined,
+  isHeldToo = false,
+): Promise<Gate> {
   const { gates } = await context.api().get<{ gates: Gate[] }>(`/runs/${number}/gates`)
   const current = new Map(gates.map((gate) => [gate.name, gate]))
   const named = name === undefined ? undefined : current.get(name)
   if (named !== undefined) return named
-  const open = [...current.values()].filter((gate) => gate.state === 'open')
+  const waiting = [...current.values()].filter((gate) => gate.state === 'open')
+  const held = [...current.values()].filter(({ state, movingSince }) => state === 'approved' && !movingSince)
+  const open = waiting.length === 0 && isHeldToo ? held : waiting
   const [only] = name === undefined ? open : []
   if (only !== undefined && open.length === 1) return only
   const names = [...current.keys()].join(', ') || 'none'
