@@ -487,7 +487,8 @@ async function override(tx: Writing, input: Parameters<Gates['override']>[0]): P
     ...{ id: `${run}/${OVERRIDE}/${version}`, run, name: OVERRIDE, version, environment },
     ...{ rules: JSON.stringify(rules), subject: JSON.stringify(subject) },
     ...{ state: 'approved', opened_at: now, decided_at: now, broken: null, review: null, voided: null },
-    ...{ reminded: 0, reminded_at: null },
+    // The release asks for it when it begins, or has begun: nobody is asked for a vote.
+    ...{ reminded: 0, reminded_at: null, moving_since: now },
   }
   const vote: Schema['votes'] = {
     ...{ gate: gate.id, seq: 1, vote_key: `override/${version}`, run, gate_name: OVERRIDE, by, answer: 'approve' },
