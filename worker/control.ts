@@ -3,6 +3,7 @@ import { Client, Connection } from '@temporalio/client'
 import { createControlActivities } from '../activities/control.ts'
 import { rulesDigest } from '../src/approval/rights.ts'
 import { loadConfig } from '../src/config/load.ts'
+import { testersOf } from '../src/config/people.ts'
 import { CONTROL_QUEUE } from '../src/core/ids.ts'
 import { createSwarmDeployer } from '../src/deploy/swarm.ts'
 import { connectDocker, createCluster, createErrands } from '../src/engine/index.ts'
@@ -106,6 +107,7 @@ async function main(): Promise<void> {
     store,
     portOf: ports,
     urlOf: (run) => `${config.server.url}/api/v1/runs/${run}`,
+    testersOf: (by) => testersOf(config, by),
     addressesOf: (repo) => addressesOf(config.repositories[repo]),
     tailOf: (step, lines) => tailOf(join(config.dataDir, 'steps'), step, lines),
     mask: createMasks(config),

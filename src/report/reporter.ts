@@ -16,6 +16,8 @@ export interface ReporterDeps {
   readonly store: Store
   readonly portOf: (repo: string) => ReportPort | undefined
   readonly urlOf: (run: number) => string
+  /** Who may answer in a manual test now, of those whom its spec names. */
+  readonly testersOf: (by: readonly string[]) => readonly string[]
   /** Address by environment. */
   readonly addressesOf: (repo: string) => Readonly<Record<string, string>>
   /** The last lines of a step's log, masked as it is stored. */
@@ -74,6 +76,7 @@ export function createReporter(deps: ReporterDeps): Reporter {
       progress,
       holders: waiting?.kind === 'environment' ? await holdersOf(detail) : [],
       waitingJobs: waitingJobs(detail, events).map((one) => ({ ...one, sentence: mask(one.sentence) })),
+      sessions: isOutcome(status) ? [] : await sessionsOf(id, mask),
       reasons: Object.fromEntries(
         newestAttempts(detail).flatMap((one) =>
           one.job === undefined && one.reason !== undefined ? [[one.stage, mask(one.reason)]] : [],
@@ -94,6 +97,18 @@ export function createReporter(deps: ReporterDeps): Reporter {
       ...(plan === undefined ? {} : { plan }),
       ...(failure === undefined ? {} : { failure }),
     }
+  }
+
+  async function sessionsOf(run: string, mask: (text: string) => string): Promise<ReportedRun['sessions']> {
+    const open = (await store.sessions.ofRun(run)).filter(({ endedAt }) => endedAt === undefined)
+    return open.map(({ key: { stage, job, attempt }, url, by, paused }) => ({
+      stage,
+      job,
+      attempt,
+      mayTest: deps.testersOf(by),
+      paused: paused !== undefined,
+      ...(url === undefined ? {} : { address: mask(url) }),
+    }))
   }
 
   async function holdersOf(run: RunDetail): Promise<readonly number[]> {

@@ -46,6 +46,7 @@ export async function startShown(options: Partial<FakeGithubOptions> = {}): Prom
     store,
     portOf: ports,
     urlOf: (run) => `http://ci.test/runs/${run}`,
+    testersOf: () => [],
     addressesOf: () => ({ staging: STAGING, production: LIVE }),
     tailOf: async () => ['the last line'],
     mask: (_, text) => text,

@@ -42,6 +42,7 @@ function reporter(over: Partial<ReporterDeps> = {}) {
     store,
     portOf: () => port,
     urlOf: (run) => `https://ci.example/runs/${run}`,
+    testersOf: () => ['tess', 'theo'],
     addressesOf: () => ({}),
     tailOf: async () => ['the last line'],
     mask: (_, text) => text.replaceAll('hunter2', '***'),

@@ -106,6 +106,7 @@ async function desired(run: RunRow | undefined): Promise<readonly unknown[]> {
     store: team.store,
     portOf: () => ({ setStatus: async () => undefined }) as never,
     urlOf: (number) => `http://ci.test/${number}`,
+    testersOf: () => [],
     addressesOf: () => ({}),
     tailOf: async () => [],
     mask: (_repo, text) => text,

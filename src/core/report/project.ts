@@ -3,7 +3,7 @@ import { parseRunId } from '../ids.ts'
 import { isOutcome } from '../outcome.ts'
 import { supersededBy } from '../superseded.ts'
 import { MAX_ANNOTATIONS, toAnnotations } from './annotations.ts'
-import type { ReportedRun } from './run.ts'
+import type { ReportedRun, ReportedSession } from './run.ts'
 import { count, runView, stageViews, type View } from './stages.ts'
 import { cut, oneLine, toCode, toDescription, toFence } from './text.ts'
 import type {
@@ -236,6 +236,21 @@ function failureText({ failure }: ReportedRun): readonly string[] {
   return [`The end of ${toCode(`${stage} / ${job} / ${step}`)}:`, '', toFence(lines)]
 }
 
+/** What whoever may test does now, as it is typed. */
+function testersStep({ number, url, sessions }: ReportedRun, session: ReportedSession): string {
+  const { stage, job, attempt, address, mayTest, paused } = session
+  const which = sessions.length > 1 ? ` --job ${job}` : ''
+  const order = (name: string, more = '') => toCode(`penstock session ${name} ${number}${more}${which}`)
+  const where = address === undefined ? '' : ` against ${toCode(address)}`
+  const resume = paused ? `resume the test with ${order('resume')}, ` : ''
+  const who = mayTest.length === 0 ? 'nobody may any more: the operator’s file names none of them' : mayTest.join(', ')
+  return [
+    `Next: ${resume}look at the [checklist](${url}/sessions/${stage}/${job}/${attempt}) with ${order('show')}, try it${where},`,
+    `answer with ${order('answer', ' ITEM passed')} (or failed, blocked), and end with ${order('finish')}.`,
+    `May test: ${toCode(who)}.`,
+  ].join(' ')
+}
+
 function nextSteps(run: ReportedRun, whole: View): readonly string[] {
   const retry = `\`penstock run retry ${run.number}\` runs the failed stage again, and nothing that has passed.`
   if (!isOutcome(run.status)) {
@@ -243,6 +258,7 @@ function nextSteps(run: ReportedRun, whole: View): readonly string[] {
       const commit = run.change.commit.slice(0, 12)
       return [`Next: somebody with write access looks at the change and comments \`/ok-to-test ${commit}\`.`]
     }
+    if (run.sessions.length > 0) return run.sessions.map((one) => testersStep(run, one))
     if (run.waiting?.kind !== 'approval') return []
     return [`Next: look at it and answer with \`penstock approve ${run.number}\` or \`penstock reject ${run.number}\`.`]
   }

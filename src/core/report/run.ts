@@ -22,6 +22,8 @@ export interface ReportedRun {
   readonly holders: readonly number[]
   /** Jobs of the current stage that wait for a pool or a node. */
   readonly waitingJobs: readonly { readonly job: string; readonly sentence: string }[]
+  /** Manual tests that people are asked for now. */
+  readonly sessions: readonly ReportedSession[]
   readonly cancel?: { readonly by: string; readonly reason: string }
   /** A gate of it was passed by break-glass. */
   readonly broken?: { readonly gate: string; readonly by: string }
@@ -47,6 +49,16 @@ export interface ReportedRun {
   readonly url: string
   /** Address by environment. */
   readonly addresses: Readonly<Record<string, string>>
+}
+
+export interface ReportedSession {
+  readonly stage: string
+  readonly job: string
+  readonly attempt: number
+  /** Where what is to be tested can be reached. */
+  readonly address?: string
+  readonly mayTest: readonly string[]
+  readonly paused: boolean
 }
 
 export interface ReportedGate {

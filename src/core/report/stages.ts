@@ -154,7 +154,9 @@ function currentText(run: ReportedRun, stage: Stage): string {
   if (run.waiting !== undefined) return run.waiting.sentence
   const [first, ...others] = run.waitingJobs
   if (first !== undefined) {
-    return `${first.job} ${first.sentence}${others.length > 0 ? `; ${others.length} more wait, too` : ''}`
+    const asked = run.sessions.find((one) => one.stage === stage.name && one.job === first.job)
+    const who = asked === undefined ? '' : `; may test: ${asked.mayTest.join(', ') || 'nobody'}`
+    return `${first.job} ${first.sentence}${who}${others.length > 0 ? `; ${others.length} more wait, too` : ''}`
   }
   const jobs = stageJobs(stage)
   const ended = Object.values(progressOf(run, stage.name)?.jobs ?? {}).filter((one) => one.outcome !== undefined)

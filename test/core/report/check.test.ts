@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { sessionCases } from '../../../src/core/session.ts'
-import { checkOf, commentOf, deploymentsOf, plan, progress, run, TESTED } from './runs.ts'
+import { checkOf, commentOf, deploymentsOf, plan, progress, run, statusOf, TESTED } from './runs.ts'
 
 const FAILED = run({
   change: { commit: 'c'.repeat(40), ref: 'refs/heads/x', pullRequest: { number: 7, base: 'master' } },
@@ -49,6 +49,30 @@ describe('the check', () => {
     expect(checkOf(FAILED).annotations).toEqual([
       { path: 'src/add.py', line: 12, title: 'unit: adds', message: '2 != 3' },
     ])
+  })
+
+  test('of a run that waits for testers says who, where, and what to type, as that of a gate does', () => {
+    const session = {
+      ...{ stage: 'e2e', job: 'manual', attempt: 2, mayTest: ['tess', 'theo'], paused: false },
+      address: 'http://staging.test',
+    }
+    const sentence = 'waits for testers: 0 of 3 items answered; nobody has joined yet'
+    const waits = {
+      stage: 'e2e',
+      progress: progress({ ...TESTED, e2e: undefined }),
+      waitingJobs: [{ job: 'manual', sentence }],
+    }
+    const one = run({ ...waits, sessions: [session] })
+    const two = run({ ...waits, sessions: [session, { ...session, job: 'tablet', paused: true, mayTest: [] }] })
+
+    expect(statusOf(one, 'e2e')).toBe(`pending: manual ${sentence}; may test: tess, theo`)
+    expect(checkOf(one).summary).toContain(
+      'Next: look at the [checklist](https://ci.example/runs/42/sessions/e2e/manual/2) with `penstock session show 42`, ' +
+        'try it against `http://staging.test`, answer with `penstock session answer 42 ITEM passed` (or failed, blocked), ' +
+        'and end with `penstock session finish 42`. May test: `tess, theo`.',
+    )
+    expect(checkOf(two).summary).toContain('`penstock session finish 42 --job manual`')
+    expect(checkOf(two).summary).toContain('Next: resume the test with `penstock session resume 42 --job tablet`, look')
   })
 
   test('points at the lines of the checklist for what people did not pass', () => {

@@ -83,6 +83,7 @@ export function run(over: Partial<ReportedRun> = {}): ReportedRun {
     progress: progress({}),
     holders: [],
     waitingJobs: [],
+    sessions: [],
     reasons: {},
     gates: [],
     tests: { total: 0, failed: 0, shown: [] },
