@@ -320,3 +320,24 @@ test('a run that cannot be reported keeps no other back, and is tried again late
   expect(left.map(({ number }) => number)).toEqual([bad.number])
   expect(await store.reports.changed(9)).toEqual([])
 })
+
+test('a manual test shows who may answer, where and with what, until it has ended', async () => {
+  const run = await newRun('push', 'refs/heads/master')
+  await store.runs.setPlan(run.id, plan(['test'], ['e2e']))
+  await happens(run, { type: 'run.started.v1', try: 1 }, started('e2e'))
+  const key = { run: run.id, stage: 'e2e', job: 'manual', attempt: 1 }
+  const manual = { checklist: [{ name: 'Log in', required: true, line: 4 }], by: ['role:approver'], expiresSeconds: 60 }
+  const subject = { commit: COMMIT, specDigest: 'spec', deliverables: [] }
+  const may = ['tess', 'theo']
+  await store.sessions.open({ key, manual, subject, units: [], may, url: 'http://hunter2.staging' })
+  await duties()
+  const asked = checks.at(-1)?.summary
+  await happens(run, finished('e2e', 'failed'), over('failed'))
+  await duties()
+
+  expect(asked).toContain('`penstock session answer 1 ITEM passed`')
+  expect(asked).toContain('against `http://***.staging`')
+  expect(asked).toContain('May test: `tess, theo`')
+  expect(shown['penstock/run']).toContain('failure')
+  expect(checks.at(-1)?.summary).not.toContain('penstock session answer')
+})

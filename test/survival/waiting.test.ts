@@ -155,8 +155,14 @@ async function together<T>(all: readonly T[], act: (one: T) => Promise<unknown>)
 async function greens(): Promise<readonly string[]> {
   const port = { setStatus: async () => {}, setCheck: async () => {} } as unknown as ReportPort
   const reporter = createReporter({
-    ...{ store, portOf: () => port, urlOf: (run) => `http://ci.test/runs/${run}`, testersOf: () => [],
-    addressesOf: () => ({}), clock },
+    ...{
+      store,
+      portOf: () => port,
+      urlOf: (run) => `http://ci.test/runs/${run}`,
+      testersOf: () => [],
+      addressesOf: () => ({}),
+      clock,
+    },
     ...{ tailOf: async () => [], mask: (_, text) => text, log: LOG },
   })
   while ((await reporter.once()) > 0);
