@@ -99,6 +99,16 @@ describe('penstock pool', () => {
     expect(JSON.parse((await pools('eve', 'list', '--json')).out).waiters).toHaveLength(1)
   })
 
+  test('says how much of a shared unit is taken: places, or all of it', async () => {
+    const state = async () => /r2 {2,}(.*?) {2,}/.exec((await pools('eve', 'list')).out)?.[1]
+    const where = ['rig', '--where', 'arch == "x86"', '--for', '2h'] as const
+    const { out } = await pools('dev', 'reserve', ...where, '--shared')
+    expect(await state()).toBe('held, 1 of 2 places')
+    await pools('dev', 'return', idIn(out))
+    await pools('dev', 'reserve', ...where)
+    expect(await state()).toBe('held')
+  })
+
   test('shows the rules of one pool', async () => {
     expect((await pools('eve', 'show', 'rig')).out).toMatch(/^rig: from the operator’s file; for at most 8 h\n\nPOOL /)
     const { holder } = await job()

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, it } from 'vitest'
 import { LABELS } from '../../src/core/ids.ts'
 import { BASE_IMAGES } from '../../src/embedded/images.ts'
 import { createErrands } from '../../src/engine/index.ts'
-import type { Errand, Errands } from '../../src/engine/types.ts'
+import { EngineRefused, type Errand, type Errands } from '../../src/engine/types.ts'
 import { createTextMasker } from '../../src/logs/masker.ts'
 import { docker, startInstallation } from '../helpers/docker.ts'
 
@@ -65,6 +65,15 @@ it('says how it failed, with what it wrote last, and no line of a secret', async
   const why = failed.kind === 'failed' ? failed.why : ''
   expect(why).toContain('the fuse is blown')
   expect(why).not.toContain('second-line-of-it')
+}, 90_000)
+
+it('whose image no registry gives has failed, and says so', async () => {
+  // Port 9 of this machine: nobody listens there.
+  const asked = errands.run(errand('true', { image: '127.0.0.1:9/none:1' }), NEVER)
+
+  await expect(asked).rejects.toThrow(/^its image 127\.0\.0\.1:9\/none:1 cannot be had: .*refused/)
+  await expect(asked).rejects.toBeInstanceOf(EngineRefused)
+  expect(await errands.owned()).toEqual([])
 }, 90_000)
 
 it('that takes too long has ended when that is said, also where it does not want to', async () => {

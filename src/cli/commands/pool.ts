@@ -383,7 +383,8 @@ export function expectedText(context: Context, { expected }: Pick<Waiter, 'expec
 /** What one wants to know first of a unit: whether it can be had, and if not, why. */
 function stateOf({ service, quarantined, phase, leases, capacity }: UnitRow): string {
   const why = service.reason === undefined ? '' : `: ${service.reason}`
-  const held = capacity > 1 ? `held, ${leases.length} of ${capacity} places` : 'held'
+  const isShared = leases.every(({ mode }) => mode === 'shared')
+  const held = capacity > 1 && isShared ? `held, ${leases.length} of ${capacity} places` : 'held'
   if (service.kind === 'maintenance') return `maintenance${why}`
   if (service.kind === 'draining') return `draining${why}`
   if (quarantined !== undefined) return `quarantined: ${quarantined}`

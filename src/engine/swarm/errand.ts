@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import type Docker from 'dockerode'
 import { LABELS } from '../../core/ids.ts'
 import { byLabels, dockerMessage, isConflict, orAbsent, refusedForGood, removeWithin, sleep } from '../docker.ts'
-import type { Cluster, Errand, ErrandEnd, Errands } from '../types.ts'
+import { type Cluster, EngineRefused, type Errand, type ErrandEnd, type Errands } from '../types.ts'
 
 const ERRAND_LABEL = 'penstock.errand'
 const SECRET_LABEL = 'penstock.secret'
@@ -56,7 +56,7 @@ export function createErrands({
   async function ensure(name: string, errand: Errand): Promise<void> {
     if ((await orAbsent(docker.getService(name).inspect())) !== undefined) return
     const labels = { [LABELS.instance]: instance, [ERRAND_LABEL]: errand.id }
-    const image = await resolveImage(errand.image)
+    const image = await imageOf(errand)
     const secrets: { SecretID: string; SecretName: string; File: object }[] = []
     for (const [index, { name: file, value }] of errand.secrets.entries()) {
       const SecretName = `${name}-${index}`
@@ -99,6 +99,16 @@ export function createErrands({
       )
     } catch (error) {
       if (!isConflict(error)) throw error
+    }
+  }
+
+  /** Nothing of the errand runs yet: that its image cannot be had is a failure like another, and visible as one. */
+  async function imageOf({ image }: Errand): Promise<string> {
+    try {
+      return await resolveImage(image)
+    } catch (error) {
+      if (error instanceof EngineRefused) throw error
+      throw new EngineRefused(`its image ${image} cannot be had: ${dockerMessage(error)}`, { cause: error })
     }
   }
 
