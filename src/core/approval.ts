@@ -348,17 +348,17 @@ function whyOver(facts: VoteFacts, changed: string): string | undefined {
 }
 
 /**
- * What is approved and not yet released may still be rejected; and if it waits for its window, an operator need not wait.
- * Undefined: so it is.
+ * A gate is decided once. But what is approved and waits for its window may be rejected as long as it waits, and an operator
+ * need not wait. Undefined: so it is.
  */
 function whyDecided({ answer, breakGlass, isMoving, rules, votes, now }: VoteFacts): string | undefined {
   if (isMoving) return 'the gate is approved, and what it is about is released already; no further vote is taken'
   const closed = closedAt(rules.window, now)
-  if (breakGlass === undefined && answer === 'reject') return undefined
-  if (breakGlass === undefined)
-    return closed === undefined
-      ? 'the gate is approved; no further vote is taken'
-      : `the gate is approved and waits ${closed.why}; it needs no further approval`
+  if (breakGlass === undefined) {
+    if (closed === undefined) return 'the gate is approved; no further vote is taken'
+    if (answer === 'reject') return undefined
+    return `the gate is approved and waits ${closed.why}; it needs no further approval`
+  }
   if (votes.some((one) => one.breakGlass)) return 'the gate was passed by break-glass already'
   return closed === undefined ? 'the gate is approved and waits for no window; there is no glass to break' : undefined
 }

@@ -431,12 +431,13 @@ describe('break-glass', () => {
     })
   })
 
-  test('is not the only word on what is approved: who may reject may, until it is released', () => {
+  test('is not the only word on what waits for its window: who may reject may, until it is released', () => {
     const { breakGlass: __, ...vote } = held
     const rejection = { ...vote, answer: 'reject', authenticated: 'bob', now: 86_400_000 } as const
 
     expect(judgeVote(rejection)).toMatchObject({ counts: true, by: 'bob' })
-    expect(judgeVote({ ...rejection, rules: RULES })).toMatchObject({ counts: true })
+    // Without a window it is decided, once for all.
+    expect(judgeVote({ ...rejection, rules: RULES })).toMatchObject({ why: expect.stringContaining('no further vote') })
     expect(judgeVote({ ...rejection, isMoving: true })).toMatchObject({ counts: false })
     expect(judgeVote({ ...rejection, authenticated: 'zoe' })).toMatchObject({
       why: expect.stringContaining('approvers:'),

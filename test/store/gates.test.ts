@@ -18,6 +18,12 @@ const SUBJECT: Subject = {
 }
 const OTHER: Subject = { ...SUBJECT, deliverables: ['web=sha256:2'] }
 
+/** A freeze around this moment. */
+function frozenAt(now: number): NonNullable<GateRules['window']> {
+  const day = (ms: number) => new Date(ms).toISOString().slice(0, 10)
+  return { freezes: [{ zone: 'UTC', from: day(now - 86_400_000), to: day(now + 86_400_000), reason: 'fair' }] }
+}
+
 function open(store: Store, subject = SUBJECT, rules = RULES) {
   return store.gates.open(RUN, GATE, 'production', rules, subject)
 }
@@ -25,7 +31,9 @@ function open(store: Store, subject = SUBJECT, rules = RULES) {
 async function vote(
   store: Store,
   by: string,
-  over: Partial<Pick<Parameters<Store['gates']['vote']>[0], 'key' | 'token' | 'answer' | 'fields' | 'comment'>> & {
+  over: Partial<
+    Pick<Parameters<Store['gates']['vote']>[0], 'key' | 'token' | 'answer' | 'fields' | 'comment' | 'now'>
+  > & {
     readonly breakGlass?: boolean
   } = {},
 ) {
@@ -201,23 +209,51 @@ await onEveryDatabase((lab) => {
     expect(votes).toMatchObject([{ why: early.why }, { why: old.why }, { by: 'ada', counts: true }])
   })
 
-  test('what is approved can be rejected until it is released, and again when it was not released after all', async () => {
+  test('A08: approved and rejected at once, a hundred times: one decision each', async () => {
     const { store } = lab()
     await newRun(store)
+    const gates = Array.from({ length: 100 }, (_, nth) => `gate-${nth}`)
+    for (const name of gates) await store.gates.open(RUN, name, 'production', { ...RULES, quorum: 1 }, SUBJECT)
+
+    const counted = await Promise.all(
+      gates.map(async (gate, nth) => {
+        const say = async (claimedBy: string, answer: 'approve' | 'reject') => {
+          const token = await store.gates.mintToken(RUN, gate, claimedBy, 'cli', 60_000)
+          const said = { key: claimedBy, run: RUN, gate, answer, claimedBy, token, channel: 'cli', trustSignals: false }
+          return (await store.gates.vote(said)).counts
+        }
+        const both = [() => say('ada', 'approve'), () => say('bob', 'reject')]
+        const votes = await Promise.all((nth % 2 === 0 ? both : both.reverse()).map((one) => one()))
+        return votes.filter(Boolean).length
+      }),
+    )
+
+    expect(counted).toEqual(gates.map(() => 1))
+    const decided = (await store.audit.list({ limit: 1000 })).filter(({ action }) =>
+      /gate\.(approv|reject)ed/.test(action),
+    )
+    expect(new Set(decided.map(({ on }) => on)).size).toBe(100)
+    expect(decided).toHaveLength(100)
+  })
+
+  test('what waits for its window can be rejected until it is released, and again when it was not released after all', async () => {
+    const { store, clock } = lab()
+    await newRun(store)
     const { id } = await open(store, SUBJECT, { ...RULES, quorum: 1 })
+    const now = { gate: id, rules: { ...RULES, quorum: 1, window: frozenAt(clock.now) } }
     const moved = { type: 'promotion.judged.v1', branch: 'production', commit: commit('a') } as const
     const refused = { type: 'promotion.refused.v1', branch: 'production', why: 'protected' } as const
 
     expect(await store.gates.moves(id, 'judged/1', moved)).toBe(false)
     await vote(store, 'ada')
     expect(await store.gates.moves(id, 'judged/1', moved)).toBe(true)
-    expect(await vote(store, 'bob', { answer: 'reject', key: '2' })).toMatchObject({
+    expect(await vote(store, 'bob', { answer: 'reject', key: '2', now })).toMatchObject({
       counts: false,
       why: expect.stringContaining('released already'),
     })
     expect((await store.gates.get(RUN, GATE))?.movingSince).toBeDefined()
     await store.gates.stays(id, 'refused/1', refused)
-    expect(await vote(store, 'bob', { answer: 'reject', key: '3' })).toMatchObject({ counts: true })
+    expect(await vote(store, 'bob', { answer: 'reject', key: '3', now })).toMatchObject({ counts: true })
     // The rejection was first.
     expect(await store.gates.moves(id, 'judged/2', moved)).toBe(false)
 
@@ -232,11 +268,9 @@ await onEveryDatabase((lab) => {
   test('break-glass passes what waits for its window, and marks it as any other does', async () => {
     const { store, clock } = lab()
     const { number } = await newRun(store)
-    const day = (ms: number) => new Date(ms).toISOString().slice(0, 10)
-    const freeze = { zone: 'UTC', from: day(clock.now - 86_400_000), to: day(clock.now + 86_400_000), reason: 'fair' }
     const { id } = await open(store, SUBJECT, { ...RULES, quorum: 1 })
     await vote(store, 'ada')
-    const rules = { ...RULES, quorum: 1, window: { freezes: [freeze] } }
+    const rules = { ...RULES, quorum: 1, window: frozenAt(clock.now) }
     const token = await store.gates.mintToken(RUN, GATE, 'ops', 'cli', 60_000)
 
     const broken = await store.gates.vote({
