@@ -17,13 +17,14 @@ export async function sweep({
   const holders = await store.leases.holders()
   const masked = await store.masks.runs()
   const open = (await store.runs.open()).map((run) => run.id)
+  // Before what may take minutes: in that time a run may be retried, and keep new ones.
+  for (const run of masked) if (!open.includes(run)) await store.masks.forget(run)
   for (const run of owned) {
     if (open.includes(run)) continue
     log.info({ run }, 'what an ended run has left behind is removed')
     // What one run holds on to (on a node that is down, say) is no reason to leave what the others have left.
     await cluster.removeRun(run).catch((err: unknown) => log.warn({ err, run }, 'not all of an ended run is removed'))
   }
-  for (const run of masked) if (!open.includes(run)) await store.masks.forget(run)
   await store.leases.pruneHistory()
   // People have no run.
   for (const { holder, run } of holders) {

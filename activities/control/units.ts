@@ -74,16 +74,17 @@ export function createUnitCare(context: ControlContext): Pick<ControlActivities,
   }
 
   async function attempt(task: CareTask, signal: AbortSignal): Promise<ErrandEnd> {
-    const { pool, unit, phase } = task
+    const { pool, unit, phase, settings } = task
+    const step = phase === 'clearing' ? undefined : phase === 'resetting' ? settings.reset : settings.probe
     try {
-      // What earlier tries have left may still be at work: two at once would be against each other.
+      // What earlier tries have left may still be at work: two at once would be against each other. So may this one, if
+      // settings have changed since it was begun.
+      const own = step?.kind === 'container' ? idOf(task) : undefined
       for (const other of await errands.owned()) {
-        if (other === idOf(task) || !other.startsWith(`${pool}/${unit}/`)) continue
+        if (other === own || !other.startsWith(`${pool}/${unit}/`)) continue
         const left = await errands.remove(other)
         if (left !== undefined) return left
       }
-      if (phase === 'clearing') return { kind: 'done' }
-      const step = phase === 'resetting' ? task.settings.reset : task.settings.probe
       if (step === undefined) return { kind: 'done' }
       return step.kind === 'http' ? await ask(step, task.properties, signal) : await runStep(task, step, signal)
     } catch (err) {

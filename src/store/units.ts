@@ -47,7 +47,7 @@ export function createUnits(database: Database): Units {
           .where('pool', '!=', JOB_SLOTS)
           .execute()
         for (const { name, units, ...settings } of pools) {
-          await storePool(tx, name, settings, 'file')
+          await storePool(tx, before, name, settings, 'file')
           for (const { name: unit, ...known } of units) {
             await storeUnit(tx, before, { pool: name, unit, settings, source: 'file' }, known)
           }
@@ -57,9 +57,9 @@ export function createUnits(database: Database): Units {
 
     putPool: (by, pool, settings) =>
       database.write(async (tx) => {
-        const known = (await readTables(tx.db)).pools.get(pool)
-        if (known?.source === 'file') return inTheFile(`pool "${pool}"`)
-        await storePool(tx, pool, settings, 'api')
+        const tables = await readTables(tx.db)
+        if (tables.pools.get(pool)?.source === 'file') return inTheFile(`pool "${pool}"`)
+        await storePool(tx, tables, pool, settings, 'api')
         await recordAudit(tx, { by: by.person, channel: by.channel, action: 'pool.put', on: pool, detail: settings })
         await judgeAnew(tx)
         return undefined
@@ -206,7 +206,16 @@ export function createUnits(database: Database): Units {
 
     isWanted: ({ pool, unit, number }) =>
       database.read(async (db) => {
-        const known = findUnit(await readTables(db), pool, unit)
+        // Asked every second of every unit on its way: so one row, and not all that wait.
+        const known = await db
+          .selectFrom('units')
+          .innerJoin('pools', 'pools.pool', 'units.pool')
+          .select(['units.phase', 'units.tries', 'units.service'])
+          .where('units.pool', '=', pool)
+          .where('units.unit', '=', unit)
+          .where('units.gone', '=', 0)
+          .where('pools.gone', '=', 0)
+          .executeTakeFirst()
         if (known === undefined || known.service === 'maintenance') return false
         return known.phase !== 'ready' && known.tries === number
       }),
@@ -229,13 +238,26 @@ export function createUnits(database: Database): Units {
   }
 }
 
-async function storePool(tx: Writing, pool: string, settings: PoolSettings, source: 'file' | 'api'): Promise<void> {
+async function storePool(
+  tx: Writing,
+  before: Tables,
+  pool: string,
+  settings: PoolSettings,
+  source: 'file' | 'api',
+): Promise<void> {
   const now = { settings: JSON.stringify(settings), source, gone: 0 }
   await tx.db
     .insertInto('pools')
     .values({ pool, ...now })
     .onConflict((conflict) => conflict.column('pool').doUpdateSet(now))
     .execute()
+  if (firstPhase(settings) !== 'ready') return
+  // What is on its way is free when nothing of that runs any more: nobody would finish a hand-over without steps.
+  for (const one of before.units) {
+    if (one.pool !== pool || !isOnItsWay(one)) continue
+    await changeUnit(tx, pool, one.unit, { quarantined: null })
+    await startCare(tx, pool, one.unit, 'clearing')
+  }
 }
 
 async function storeUnit(
@@ -270,9 +292,6 @@ async function storeUnit(
   const isNew = known === undefined || known.gone === 1
   if (isNew && settings.probe !== undefined && (known?.leases.length ?? 0) === 0) {
     await startCare(tx, pool, unit, known?.phase === 'resetting' ? 'resetting' : 'probing')
-  } else if (known !== undefined && isOnItsWay(known) && firstPhase(settings) === 'ready') {
-    await changeUnit(tx, pool, unit, { quarantined: null })
-    await startCare(tx, pool, unit, 'clearing')
   }
 }
 

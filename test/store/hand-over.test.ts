@@ -172,6 +172,49 @@ await onEveryDatabase((lab) => {
     expect((await unitOf(lab())).phase).toBe('resetting')
   })
 
+  test('a unit whose holder ends while its pool is out of the file is reset when the pool is back', async () => {
+    const { store } = lab()
+    await configure(lab(), { reset: STEP })
+    await ask(store, 'one/a')
+    await store.units.configure([])
+    await store.leases.release(['one/a'], { isGone: true })
+
+    await configure(lab(), { reset: STEP })
+    expect((await unitOf(lab())).phase).toBe('resetting')
+    await store.units.configure([])
+    await configure(lab())
+
+    expect((await unitOf(lab())).phase).toBe('clearing')
+  })
+
+  test('a pool that loses its reset and probe frees what is on its way, or broken, when nothing of that runs any more', async () => {
+    const { store } = lab()
+    const settings = { privileged: false, warnMs: 60_000, probeEveryMs: 60_000 }
+    await store.units.putPool(ADA, 'own', { ...settings, probe: STEP })
+    await store.units.putUnit(ADA, 'own', 'u1', { labels: [], properties: {}, capacity: 1, resetCostMs: 0 })
+    for (let nth = 0; nth < 3; nth++) {
+      const care = await store.units.care('own', 'u1')
+      if (care.kind === 'try') await store.units.cared(care, 'no answer')
+      lab().clock.now += 5_000
+    }
+    lab().clock.now += 60_000
+    const last = await store.units.care('own', 'u1')
+    if (last.kind !== 'try') throw new Error('it is not tried again')
+    expect(await store.units.isWanted(last)).toBe(true)
+
+    await store.units.putPool(ADA, 'own', settings)
+
+    expect(await store.units.isWanted(last)).toBe(false)
+    // Whoever is at it by the old settings decides nothing any more.
+    await store.units.cared(last, 'no answer')
+    const care = await store.units.care('own', 'u1')
+    expect(care).toMatchObject({ kind: 'try', phase: 'clearing' })
+    if (care.kind === 'try') await store.units.cared(care, undefined)
+    const unit = (await store.leases.inventory()).units.find((one) => one.unit === 'u1')
+    expect(unit).toMatchObject({ phase: 'ready' })
+    expect(unit?.quarantined).toBeUndefined()
+  })
+
   test('units that people have added go with the pool of the file', async () => {
     const { store } = lab()
     await configure(lab(), { probe: STEP })

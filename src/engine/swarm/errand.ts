@@ -120,6 +120,9 @@ export function createErrands({
       const tasks = await tasksOf(name)
       if (tasks === undefined) throw new Error(`the end of ${errand.id} was seen by somebody else`)
       const [task] = tasks
+      // By whoever was killed before it could remove it, too.
+      if (task === undefined && service.Spec.Mode.Replicated.Replicas === 0)
+        return { kind: 'failed', why: 'it was stopped before its end was seen' }
       const { State, Err, ContainerStatus } = task?.Status ?? { State: 'new' }
       if (State === 'complete') return { kind: 'done' }
       if (ENDED.has(State)) {

@@ -244,7 +244,9 @@ async function handOver(
   if (known?.service === 'draining') {
     await changeUnit(tx, pool, unit, { service: 'maintenance' })
   }
-  const phase = firstPhase(pools.get(pool))
+  const settings = pools.get(pool)
+  // Of a pool that is out of the file nobody knows what a unit needs before the next holder: should it come back, all of it.
+  const phase = settings === undefined ? 'resetting' : firstPhase(settings)
   if (phase !== 'ready') await startCare(tx, pool, unit, phase)
 }
 
