@@ -99,7 +99,8 @@ async function main(): Promise<void> {
   if (!(await agreesWithOpenRuns())) return
 
   // People, teams, rules and hours may be others than they were: nobody waits for what is no longer asked.
-  await store.gates.wakeAll(`rules/${rulesDigest(config)}`)
+  // Once a start: rules that were changed and changed back are news both times.
+  await store.gates.wakeAll(`rules/${rulesDigest(config)}/${Date.now()}`)
 
   const forges = createForges({ mirrors, url: config.server.url, log, clock: Date.now })
   const ports = createPorts(config, forges)

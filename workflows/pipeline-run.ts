@@ -78,6 +78,7 @@ const EXPIRED: Readonly<Record<OnExpiry, Outcome>> = { fail: 'failed', cancel: '
 /** Votes that came when no gate asked for them any more, or during the promotion, were forgotten by earlier releases. */
 const LEFT_VOTES = 'votes-left'
 const VOTES_WHILE_PROMOTED = 'votes-while-promoted'
+const VOTES_WHILE_PROMOTED_BEFORE = 'votes-while-promoted-before'
 
 /** A node whose worker does not take its cleaning up within this time does it when it is back: neither run nor gate waits. */
 const NODE_AWAY = '15 s'
@@ -118,7 +119,8 @@ export async function pipelineRun(input: RunInput): Promise<void> {
 
 function createRun(input: RunInput, begun: Begun) {
   const { run } = input
-  const votes: { readonly answer: Answer; readonly vote: VoteSignal; readonly about?: string | null }[] = []
+  const votes: { readonly answer: Answer; readonly vote: VoteSignal; readonly about?: string | null; key?: string }[] =
+    []
   const shown: Record<string, Outcome | 'running'> = {}
   const cleanups: Promise<void>[] = []
   let wakeUps = 0
@@ -533,10 +535,14 @@ function createRun(input: RunInput, begun: Begun) {
 
   /** The vote that came first of those that are left. */
   async function castNext(by: Pick<ControlActivities, 'castVote'>, gate: string, attempt: number): Promise<GateAnswer> {
-    const [next] = votes.splice(0, 1)
+    const [next] = votes
     if (next === undefined) throw ApplicationFailure.nonRetryable('no vote is left', 'errored')
-    const key = `${workflowInfo().runId}/${attempt}/${voteCount++}`
-    return by.castVote({ run, gate, key, ...next })
+    next.key ??= `${workflowInfo().runId}/${attempt}/${voteCount++}`
+    const { key, answer, vote, about } = next
+    const cast = await by.castVote({ run, gate, key, answer, vote, ...(about === undefined ? {} : { about }) })
+    // Only now: where a cancelation came between, it is cast again at the end of the run, by the same key.
+    votes.splice(0, 1)
+    return cast
   }
 
   /** Also whoever votes when nobody asks any more is told that, and why. */
@@ -548,7 +554,9 @@ function createRun(input: RunInput, begun: Begun) {
     const gate = gateOf(ready)
     const { branch } = stage
     const move = () => controlActivities(`${branch} to ${ready.commit.slice(0, 12)}`).promote({ run, gate, branch })
-    if (!patched(VOTES_WHILE_PROMOTED)) return move()
+    const isNew = patched(VOTES_WHILE_PROMOTED)
+    // A promotion that an earlier release has begun, and that still waits, takes votes from now on.
+    const takesVotes = () => isNew || patched(VOTES_WHILE_PROMOTED_BEFORE)
     // It may wait, for the gate's window say; what is voted meanwhile is judged, and may change what it waits for.
     for (;;) {
       let result: { readonly ended: Ended } | { readonly err: unknown } | undefined
@@ -567,7 +575,7 @@ function createRun(input: RunInput, begun: Begun) {
       await CancellationScope.nonCancellable(async () => {
         while (!isOver() && news === undefined) {
           await condition(() => isOver() || votes.length > 0)
-          if (isOver()) break
+          if (isOver() || !takesVotes()) break
           const answer = await castNext(control, gate, attempt)
           if (answer.kind === 'rejected' || (answer.broken ?? remark) !== remark) news = answer
         }

@@ -1,5 +1,5 @@
 import { ApplicationFailure } from '@temporalio/activity'
-import { gateVariables, isBrokenNow } from '../../src/approval/released.ts'
+import { gateVariables, isBrokenNow, whyNotReleased } from '../../src/approval/released.ts'
 import { peopleOf, quorumOf } from '../../src/approval/rights.ts'
 import type { EnvironmentGate, RepositoryConfig } from '../../src/config/types.ts'
 import { withheld } from '../../src/core/admission.ts'
@@ -51,12 +51,27 @@ export function createGateActivities(context: ControlContext) {
       environment,
       await rulesFor(repository, detail, gate, settings, environment),
       subject,
+      await whyLost(detail, gate),
     )
     const answer = await look(row)
     await store.events.append(run, `${gate}/opened/${row.id}`, [
       { type: 'gate.opened.v1', gate, environment, needs: answer.sentence },
     ])
     return answer
+  }
+
+  /** Why an approval that has moved nothing yet holds no longer, for good: then it is asked anew. */
+  async function whyLost(detail: RunDetail, gate: string): Promise<string | undefined> {
+    const row = await store.gates.get(detail.id, gate)
+    if (row?.state !== 'approved' || (await hasMoved(row))) return undefined
+    const not = await whyNotReleased(rights, detail, row, context.clock())
+    return not?.isPassing === false ? not.why : undefined
+  }
+
+  /** Judged to go, which the promotion has to find out about; or gone, as an earlier version has recorded it. */
+  async function hasMoved({ run, movingSince }: GateRow): Promise<boolean> {
+    if (movingSince !== undefined) return true
+    return (await store.events.of(run)).some(({ event }) => event.type === 'branch.promoted.v1')
   }
 
   async function rulesFor(
@@ -68,6 +83,7 @@ export function createGateActivities(context: ControlContext) {
   ): Promise<GateRules> {
     const known = await store.gates.get(detail.id, name)
     const opened = known?.state === 'open' ? known.rules : undefined
+    const kept = known?.state === 'approved' ? known.rules : opened
     const stage = detail.plan?.stages.find((one) => one.kind === 'gate' && one.name === name)
     const ownMs = stage?.kind === 'gate' && stage.expiresSeconds !== undefined ? stage.expiresSeconds * 1000 : Infinity
     const now = context.clock()
@@ -76,8 +92,7 @@ export function createGateActivities(context: ControlContext) {
     const { window } = settings
     // Those of a gate that is open are those that it was opened with, and whom they have turned out to be; an earlier
     // version has kept none.
-    const { identities = [], note } =
-      opened?.identities === undefined ? await authorsOf(repository, detail.change) : opened
+    const { identities = [], note } = kept?.identities === undefined ? await authorsOf(repository, detail.change) : kept
     const start = known?.state === 'open' ? known.openedAt : now
     return {
       approvers: [...new Set(groups.flatMap(({ members }) => members))].sort(),
@@ -117,13 +132,10 @@ export function createGateActivities(context: ControlContext) {
 
   /** A retry outside the hours, of what was approved before: the gate holds it until they begin. */
   async function heldByWindow(row: GateRow): Promise<GateAnswer | undefined> {
-    // It was judged to go, and may have: the promotion finds out, and waits if it has not.
-    if (row.movingSince !== undefined) return undefined
     const rules = await rights.now(row, [])
     const closed = closedAt(rules.window, context.clock())
     if (closed === undefined || isBrokenNow(rights, rules, row.votes)) return undefined
-    const events = await store.events.of(row.run)
-    if (events.some(({ event }) => event.type === 'branch.promoted.v1')) return undefined
+    if (await hasMoved(row)) return undefined
     const sentence = `${toGateAnswer(row).sentence}; waits ${closed.why}`
     return {
       ...{ kind: 'open', id: row.id, sentence },

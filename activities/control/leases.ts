@@ -1,4 +1,5 @@
 import { whyNotOverridden } from '../../src/approval/override.ts'
+import { isBrokenNow } from '../../src/approval/released.ts'
 import { withheld } from '../../src/core/admission.ts'
 import { environmentPool, type JobKey, jobId } from '../../src/core/ids.ts'
 import type { Job, PoolRequest } from '../../src/core/plan.ts'
@@ -82,8 +83,10 @@ export function createLeasing(context: ControlContext) {
     const { candidate } = repository.branches
     const signedOff = await store.runs.releasedCandidate(detail.repo, `refs/heads/${candidate}`, detail.change.commit)
     const gates = signedOff === undefined ? [] : await store.gates.ofRun(signedOff.id)
-    const isBroken = gates.some((one) => one.state === 'approved' && one.broken && one.environment === environment)
-    if (isBroken) return undefined
+    for (const one of gates) {
+      if (one.state !== 'approved' || one.environment !== environment) continue
+      if (isBrokenNow(rights, await rights.now(one, []), one.votes)) return undefined
+    }
     const how = `an operator can let it pass sooner: penstock run override ${detail.number} --reason "..."`
     const delay = closed.until === undefined ? LONGEST_LOOK_MS : closed.until - clock()
     const lookInMs = Math.min(Math.max(delay, SHORTEST_LOOK_MS), LONGEST_LOOK_MS)

@@ -308,6 +308,8 @@ export interface VoteFacts {
   readonly voided?: string
   /** What was approved is being released, or has been. */
   readonly isMoving?: boolean
+  /** When the vote was taken from whoever gave it, who has been proved then; as `now`. */
+  readonly sentAt?: number
   /** Why it cannot be about what the gate is about now, if nobody is proven to have been shown that. */
   readonly untimely?: string
 }
@@ -351,15 +353,18 @@ function whyOver(facts: VoteFacts, changed: string): string | undefined {
  * A gate is decided once. But what is approved and waits for its window may be rejected as long as it waits, and an operator
  * need not wait. Undefined: so it is.
  */
-function whyDecided({ answer, breakGlass, isMoving, rules, votes, now }: VoteFacts): string | undefined {
-  if (isMoving) return 'the gate is approved, and what it is about is released already; no further vote is taken'
-  const closed = closedAt(rules.window, now)
+function whyDecided({ answer, breakGlass, isMoving, rules, votes, now, sentAt }: VoteFacts): string | undefined {
+  if (isMoving)
+    return 'the gate is approved, and what it is about is being released, or is already; no further vote is taken'
+  const isBroken = votes.some((one) => one.breakGlass)
+  if (isBroken) return 'the gate was passed by break-glass already'
+  // A rejection that was taken while it waited has come too late for nobody but the messenger.
+  const closed = closedAt(rules.window, answer === 'reject' ? (sentAt ?? now) : now)
   if (breakGlass === undefined) {
     if (closed === undefined) return 'the gate is approved; no further vote is taken'
     if (answer === 'reject') return undefined
     return `the gate is approved and waits ${closed.why}; it needs no further approval`
   }
-  if (votes.some((one) => one.breakGlass)) return 'the gate was passed by break-glass already'
   return closed === undefined ? 'the gate is approved and waits for no window; there is no glass to break' : undefined
 }
 

@@ -26,10 +26,12 @@ type Gate = Schema['gates']
 
 export function createGates(database: Database): Gates {
   return {
-    open: (run, name, environment, rules, subject) =>
+    open: (run, name, environment, rules, subject, lost) =>
       database.write(async (tx) => {
         const current = await currentGate(tx.db, run, name)
         const changes = current === undefined ? [] : changesSince(current, subject, rules)
+        const isLost = lost !== undefined && current?.state === 'approved' && current.moving_since === null
+        if (isLost && changes.length === 0) changes.push(lost)
         if (current !== undefined && changes.length === 0 && !isOver(current, rules, tx.now)) {
           return toGateRow(tx.db, await withPeople(tx.db, current, rules))
         }
@@ -211,6 +213,8 @@ export function createGates(database: Database): Gates {
           .where('runs.repo', '=', repo)
           .where('runs.commit_id', '=', commit)
           .where('gates.name', '!=', OVERRIDE)
+          // One that is asked anew, by another run say, has decided nothing yet.
+          .where('gates.state', 'in', ['approved', 'rejected'])
           .orderBy('gates.opened_at', 'desc')
           .orderBy('runs.number', 'desc')
           .orderBy('gates.version', 'desc')
@@ -330,7 +334,7 @@ async function voidGate(tx: Writing, gate: Gate, why: string, now: Subject): Pro
 }
 
 /** Why an opened gate does not serve this subject by these rules, with its votes and its decision; empty: it does. */
-function changesSince(gate: Gate, subject: Subject, rules: GateRules): readonly string[] {
+function changesSince(gate: Gate, subject: Subject, rules: GateRules): string[] {
   const change = rulesChange(fromJson<GateRules>(gate.rules), rules)
   return [...subjectChanges(fromJson<Subject>(gate.subject), subject), ...(change === undefined ? [] : [change])]
 }
@@ -577,7 +581,10 @@ async function useToken(
   gate: Gate,
   plain: string | undefined,
 ): Promise<
-  Pick<VoteFacts, 'authenticated' | 'tokenProblem' | 'voided'> & { readonly proof?: Proof; readonly channel?: string }
+  Pick<VoteFacts, 'authenticated' | 'tokenProblem' | 'voided' | 'sentAt'> & {
+    readonly proof?: Proof
+    readonly channel?: string
+  }
 > {
   if (plain === undefined) return { tokenProblem: 'missing' }
   const hash = sha256(plain)
@@ -590,7 +597,10 @@ async function useToken(
     return { tokenProblem: 'other_subject', ...(other?.voided == null ? {} : { voided: other.voided }) }
   }
   if (token.expires_at <= tx.now) return { tokenProblem: 'expired' }
-  return { authenticated: token.person, proof: (token.proof as Proof | null) ?? 'token', channel: token.channel }
+  const proof = (token.proof as Proof | null) ?? 'token'
+  // One for a signal by hand is made before the vote; all others with it.
+  const sent = proof === 'token' ? {} : { sentAt: token.created_at }
+  return { authenticated: token.person, proof, channel: token.channel, ...sent }
 }
 
 function sha256(text: string): string {

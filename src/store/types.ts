@@ -475,9 +475,17 @@ export interface Gates {
   /**
    * Opens (or finds) the gate of this run. If it was open or decided for another subject or by other rules, that is voided,
    * with what has changed, and its votes no longer count; for the same (a retry that changed nothing) votes and decision
-   * are kept, and one that is open learns who belongs to its groups now.
+   * are kept, and one that is open learns who belongs to its groups now. `lost`: why an approval that has moved nothing yet
+   * holds no longer, which voids it, too.
    */
-  open(run: string, name: string, environment: string, rules: GateRules, subject: Subject): Promise<GateRow>
+  open(
+    run: string,
+    name: string,
+    environment: string,
+    rules: GateRules,
+    subject: Subject,
+    lost?: string,
+  ): Promise<GateRow>
   get(run: string, name: string): Promise<GateRow | undefined>
   ofRun(run: string): Promise<readonly GateRow[]>
   waiting(): Promise<readonly GateRow[]>

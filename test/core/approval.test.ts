@@ -424,7 +424,7 @@ describe('break-glass', () => {
     // Long after the gate would have expired: it was decided in time.
     expect(judgeVote({ ...held, now: 86_400_000 })).toMatchObject({ counts: true, by: 'ops' })
     expect(judgeVote({ ...held, rules: RULES })).toMatchObject({ why: expect.stringContaining('waits for no window') })
-    expect(judgeVote({ ...held, isMoving: true })).toMatchObject({ why: expect.stringContaining('released already') })
+    expect(judgeVote({ ...held, isMoving: true })).toMatchObject({ why: expect.stringContaining('being released') })
     expect(judgeVote({ ...held, votes: [broken] })).toMatchObject({ why: expect.stringContaining('already') })
     expect(judgeVote({ ...held, authenticated: 'ada' })).toMatchObject({
       why: expect.stringContaining('may not break'),
@@ -436,6 +436,12 @@ describe('break-glass', () => {
     const rejection = { ...vote, answer: 'reject', authenticated: 'bob', now: 86_400_000 } as const
 
     expect(judgeVote(rejection)).toMatchObject({ counts: true, by: 'bob' })
+    // Taken while it waited, and brought when the window was open: it was in time.
+    const opens = 30 * 86_400_000
+    expect(judgeVote({ ...rejection, now: opens, sentAt: 86_400_000 })).toMatchObject({ counts: true })
+    expect(judgeVote({ ...rejection, now: opens })).toMatchObject({ counts: false })
+    const broken = { ...rejection, votes: [{ by: 'ops', answer: 'approve', breakGlass: true }] } as const
+    expect(judgeVote(broken)).toMatchObject({ why: 'the gate was passed by break-glass already' })
     // Without a window it is decided, once for all.
     expect(judgeVote({ ...rejection, rules: RULES })).toMatchObject({ why: expect.stringContaining('no further vote') })
     expect(judgeVote({ ...rejection, isMoving: true })).toMatchObject({ counts: false })

@@ -140,6 +140,25 @@ test('a permission is the one that the forge gives at that moment, and of a forg
   })
   world.setAccess(REPO, 'mallory', 'admin')
   expect(await it.promote()).toEqual({ outcome: 'succeeded' })
+  world.setAccess(REPO, 'mallory', 'write')
+  // What has moved stays decided.
+  expect(await it.openGate()).toMatchObject({ kind: 'approved' })
+})
+
+test('who has lost the right before anything moved is no dead end: a retry asks anew, and says why', async () => {
+  it = await startRelease(production('approvers: ["role:approver"]'))
+  expect(await votes('ben')).toMatchObject({ counts: true })
+  const ben = it.team.config.people.ben as { roles: readonly string[] }
+  ben.roles = ['developer']
+  const failed = await it.promote()
+
+  expect(failed).toMatchObject({ outcome: 'failed', reason: expect.stringContaining('no longer holds: ben') })
+  expect(await it.openGate()).toMatchObject({ kind: 'open', sentence: expect.stringContaining('0 of 1 approval(s)') })
+  const [before] = await it.team.store.gates.ofRun(it.run)
+  expect(before).toMatchObject({ state: 'voided', voided: expect.stringContaining('ben may not approve any more') })
+  expect(await votes('cyd')).toMatchObject({ counts: true })
+  expect(await it.openGate()).toMatchObject({ kind: 'approved' })
+  expect(await it.promote()).toEqual({ outcome: 'succeeded' })
 })
 
 test('a quorum in a freeze waits until it is over, and passes only with those who may approve then', async () => {
@@ -208,7 +227,7 @@ test('what is approved and waits for its hours may be rejected; and whoever brea
   expect(await it.promote()).toEqual({ outcome: 'succeeded' })
   // What has been released is not rejected any more.
   const late = { gate: await it.gate(), answer: 'reject', by: 'ben', channel: 'api', comment: 'no' } as const
-  expect(await ballots().judge(late)).toMatchObject({ why: expect.stringContaining('released already') })
+  expect(await ballots().judge(late)).toMatchObject({ why: expect.stringContaining('being released') })
 })
 
 test('a rejection of what waits for its hours keeps it from production, also when they have come', async () => {

@@ -249,7 +249,7 @@ await onEveryDatabase((lab) => {
     expect(await store.gates.moves(id, 'judged/1', moved)).toBe(true)
     expect(await vote(store, 'bob', { answer: 'reject', key: '2', now })).toMatchObject({
       counts: false,
-      why: expect.stringContaining('released already'),
+      why: expect.stringContaining('being released'),
     })
     expect((await store.gates.get(RUN, GATE))?.movingSince).toBeDefined()
     await store.gates.stays(id, 'refused/1', refused)
@@ -498,6 +498,9 @@ await onEveryDatabase((lab) => {
     expect(await rejection()).toMatchObject({ run: RUN, name: GATE, state: 'rejected', votes: [{ by: 'ada' }] })
     expect(await store.gates.rejection('acme/web', commit('b'))).toBeUndefined()
     expect(await store.gates.rejection('acme/api', change.commit)).toBeUndefined()
+    // Another gate about it that nobody has answered yet has decided nothing.
+    await store.gates.open(RUN, 'again', 'production', RULES, { ...SUBJECT, gate: 'again' })
+    expect(await rejection()).toMatchObject({ name: GATE, state: 'rejected' })
     // What has changed since voids it.
     await open(store, OTHER)
     expect(await rejection()).toBeUndefined()

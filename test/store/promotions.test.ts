@@ -80,7 +80,12 @@ await onEveryDatabase((lab) => {
       ...{ key: '1', run: run.id, gate: 'signoff', answer: 'approve', claimedBy: 'ada', token, channel: 'cli' },
       trustSignals: false,
     })
-    expect(voted).toEqual({ by: 'ada', counts: true, verdict: { kind: 'open', approvals: 1, missing: 0 } })
+    expect(voted).toEqual({
+      by: 'ada',
+      channel: 'cli',
+      counts: true,
+      verdict: { kind: 'open', approvals: 1, missing: 0 },
+    })
     expect(await store.gates.get(run.id, 'signoff')).toMatchObject({ state: 'open', objections: [objection] })
     expect(await wakes()).toHaveLength(1)
 
