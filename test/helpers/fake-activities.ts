@@ -20,7 +20,7 @@ export type Activities = ControlActivities & NodeActivities
 export interface FakeActivities {
   readonly control: ControlActivities
   readonly node: NodeActivities
-  /** What a run is about; activities that `on` does not name go well. */
+  /** What a run, or a unit (`POOL/UNIT`), is about; activities that `on` does not name go well. */
   play(run: string, scenario: Scenario): FakeRun
 }
 
@@ -156,8 +156,8 @@ export function createFakeActivities(): FakeActivities {
 
   function noted<Name extends keyof Activities>(name: Name): Activities[Name] {
     const act = async (input: { readonly run: string } | { readonly key: JobKey } | UnitKey): Promise<unknown> => {
-      if ('unit' in input) return (asExpected[name] as (input: unknown) => Promise<unknown>)(input)
-      const world = worldOf('run' in input ? input.run : input.key.run)
+      const of = 'unit' in input ? `${input.pool}/${input.unit}` : 'run' in input ? input.run : input.key.run
+      const world = worldOf(of)
       world.calls.push({ name, input })
       // As in life, what was asked later may be answered earlier; a replay must not depend on it.
       await new Promise((resolve) => setTimeout(resolve, LATENCIES_MS[world.calls.length % LATENCIES_MS.length]))

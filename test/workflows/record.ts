@@ -1,7 +1,10 @@
 import { writeFileSync } from 'node:fs'
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js'
+import { CONTROL_QUEUE } from '../../src/core/ids.ts'
 import type { Stage } from '../../src/core/plan.ts'
-import { type FakeRun, segments, untilCanceled } from '../helpers/fake-activities.ts'
+import type { CareStep, SessionAnswer } from '../../src/core/run-contract.ts'
+import type { unitCare } from '../../workflows/index.ts'
+import { type Activities, type FakeRun, segments, untilCanceled } from '../helpers/fake-activities.ts'
 import { aPlan, GATE, jobNamed, jobsStage, PROMOTE, type Stand, startStand } from '../helpers/workflows.ts'
 
 const CANDIDATE: readonly Stage[] = [
@@ -79,12 +82,79 @@ export async function record(release: string): Promise<void> {
     await running.end()
     await write('canceled-in-jobs', stopped.id)
     await write('job-canceled', `${stopped.id}/test/unit/1`)
+
+    await recordPromotion(stand, write)
+    await recordSession(stand, write)
+    await recordUnit(stand, write)
   } finally {
     await stand.stop()
   }
 }
 
-async function atGate(stand: Stand, on: object): Promise<{ run: FakeRun } & Awaited<ReturnType<Stand['start']>>> {
+type Write = (name: string, workflowId: string) => Promise<void>
+
+/** Votes that come when nobody asks for them: while the branch is moved. */
+async function recordPromotion(stand: Stand, write: Write): Promise<void> {
+  let move = () => {}
+  const moved = new Promise<void>((resolve) => {
+    move = resolve
+  })
+  const promote = async () => {
+    await moved
+    return { outcome: 'succeeded' } as const
+  }
+  const { run, handle, end } = await atGate(stand, { promote })
+  await handle.signal('approve', { who: 'tess', token: 'good' })
+  await until(() => run.asked('promote').length > 0)
+  await handle.signal('reject', { who: 'ada' })
+  await handle.query('progress')
+  move()
+  await end()
+  await write('voted-while-promoted', run.id)
+}
+
+async function recordSession(stand: Stand, write: Write): Promise<void> {
+  let answer: SessionAnswer = { kind: 'open', sentence: 'may test: tess', expiresAt: Date.now() + 600_000 }
+  const checklist = [{ name: 'Log in', required: true, line: 3 }]
+  const manual = { segments: [], manual: { checklist, by: ['tess'], expiresSeconds: 600 } }
+  const pools = [{ pool: 'phone', count: 1, labels: [] }]
+  const stages = [jobsStage('e2e', [jobNamed('browser'), jobNamed('manual', { ...manual, needs: ['browser'], pools })])]
+  const run = stand.play(stages, { on: { openSession: async () => answer } })
+  const started = await stand.start(run)
+  await until(() => run.asked('openSession').length > 0)
+  const session = stand.client.workflow.getHandle(`${run.id}/e2e/manual/1`)
+  await session.signal('granted')
+  await until(() => run.asked('openSession').length > 1)
+  await write('waiting-for-testers', run.id)
+  await write('session-waiting', session.workflowId)
+  answer = { kind: 'ended', outcome: 'failed', reason: 'failed "Log in"' }
+  await session.signal('granted')
+  await started.end()
+  await write('session', session.workflowId)
+}
+
+async function recordUnit(stand: Stand, write: Write): Promise<void> {
+  const steps: CareStep[] = [
+    { kind: 'again', sentence: 'rig/r1: resetting succeeded' },
+    { kind: 'wait', ms: 600_000, sentence: 'rig/r1 is tried again in 600 s' },
+    { kind: 'again', sentence: 'rig/r1: probing succeeded' },
+  ]
+  const ready: CareStep = { kind: 'nothing', sentence: 'rig/r1 is ready' }
+  const unit = stand.fakes.play('rig/r1', { plan: aPlan([]), on: { careForUnit: async () => steps.shift() ?? ready } })
+  const care = await stand.client.workflow.start<typeof unitCare>('unitCare', {
+    ...{ taskQueue: CONTROL_QUEUE, workflowId: 'unit:rig/r1', args: [{ pool: 'rig', unit: 'r1' }] },
+  })
+  await until(() => unit.asked('careForUnit').length === 2)
+  await write('unit-waiting', care.workflowId)
+  await care.signal('look')
+  await care.result()
+  await write('unit', care.workflowId)
+}
+
+async function atGate(
+  stand: Stand,
+  on: Partial<Activities>,
+): Promise<{ run: FakeRun } & Awaited<ReturnType<Stand['start']>>> {
   const run = stand.play(CANDIDATE, { on })
   const started = await stand.start(run)
   await until(() => run.asked('openGate').length > 0)

@@ -38,6 +38,12 @@ describe('workflows that began under an earlier release', () => {
         'job',
         'job-failed',
         'job-canceled',
+        'voted-while-promoted',
+        'waiting-for-testers',
+        'session-waiting',
+        'session',
+        'unit-waiting',
+        'unit',
       ]),
     )
   })
